@@ -1,0 +1,1 @@
+"""Merging tables: what to merge is decided purely (picker), doing it is a job."""

@@ -1,0 +1,1 @@
+"""The sorted table file: writing, opening, and what stands in its sections."""

@@ -1,0 +1,1 @@
+"""Bytes and files; nothing here knows what a database is."""

@@ -1,0 +1,129 @@
+"""The engine's options: one frozen, validated value that prints, parses, and is saved with the data."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from .errors import UsageError
+
+KIB = 1 << 10
+MIB = 1 << 20
+GIB = 1 << 30
+
+DURABILITIES = ("full", "normal", "off")
+COMPRESSIONS = ("zstd", "none")
+RECOVERY_MODES = ("absolute", "tolerate_tail", "point_in_time", "skip_corrupt")
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How an engine directory behaves. Sizes are bytes, times seconds. Unknown or impossible values raise UsageError.
+
+    Behaviour
+        durability      what a commit waits for: "full" fdatasync, "normal" write(), "off" neither
+        recovery        what opening does with a damaged WAL: "absolute", "tolerate_tail", "point_in_time", "skip_corrupt"
+        lock_timeout    how long to wait for another process to let go of the directory
+        background      flush and compact on threads of their own; False does that work inside the writing call
+    Performance
+        memtable_bytes  size at which a generation is sealed and flushed
+        sealed_max      sealed generations waiting for flush before writers stop
+        cache_bytes     memory for decoded blocks
+        compression     "zstd" or "none", for data blocks;  compression_level: zstd's, 1 to 19
+        block_bytes     decoded size at which a data block is closed
+        table_bytes     file size at which compaction starts the next SSTable
+        filter_bits     Bloom bits for each key, 0 for no filter
+        l0_tables       L0 tables that start a compaction;  l0_slowdown, l0_stop: tables at which writers are slowed, stopped
+        level_bytes     size of L1;  level_ratio: each further level is that many times larger
+        manifest_bytes  event log size at which a new manifest snapshot is written
+    """
+
+    durability: str = "full"
+    recovery: str = "tolerate_tail"
+    lock_timeout: float = 5.0
+    background: bool = True
+    memtable_bytes: int = 64 * MIB
+    sealed_max: int = 2
+    cache_bytes: int = 128 * MIB
+    compression: str = "zstd"
+    compression_level: int = 1
+    block_bytes: int = 8 * KIB
+    table_bytes: int = 64 * MIB
+    filter_bits: int = 10
+    l0_tables: int = 4
+    l0_slowdown: int = 12
+    l0_stop: int = 24
+    level_bytes: int = 256 * MIB
+    level_ratio: int = 10
+    manifest_bytes: int = 1 * MIB
+
+    def __post_init__(self) -> None:
+        self._one_of("durability", DURABILITIES)
+        self._one_of("compression", COMPRESSIONS)
+        self._one_of("recovery", RECOVERY_MODES)
+        for name, low, high in _RANGES:
+            self._between(name, low, high)
+        if not isinstance(self.background, bool):
+            raise UsageError(f"option background must be True or False, not {self.background!r}")
+        if not self.l0_tables <= self.l0_slowdown <= self.l0_stop:
+            raise UsageError("options must satisfy l0_tables <= l0_slowdown <= l0_stop")
+
+    def _one_of(self, name: str, allowed: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        if value not in allowed:
+            raise UsageError(f"option {name} must be one of {', '.join(allowed)}, not {value!r}")
+
+    def _between(self, name: str, low: float, high: float) -> None:
+        value = getattr(self, name)
+        number = (int, float) if name == "lock_timeout" else int
+        if not isinstance(value, number) or isinstance(value, bool) or not low <= value <= high:
+            raise UsageError(f"option {name} must be a number from {low} to {high}, not {value!r}")
+
+    def to_text(self) -> str:
+        """One `name = value` line per option, in the order of the class; `from_text` reads it back."""
+        return "".join(f"{field.name} = {getattr(self, field.name)}\n" for field in fields(self))
+
+    @classmethod
+    def from_text(cls, text: str) -> Options:
+        """Parse what `to_text` wrote. Blank lines and lines starting with # are skipped; anything else unknown raises UsageError."""
+        values: dict[str, Any] = {}
+        for line in text.splitlines():
+            if not line.strip() or line.lstrip().startswith("#"):
+                continue
+            name, equals, value = (part.strip() for part in line.partition("="))
+            if not equals or name not in _PARSERS:
+                raise UsageError(f"unknown option line: {line!r}")
+            try:
+                values[name] = _PARSERS[name](value)
+            except ValueError:
+                raise UsageError(f"option {name} has an unreadable value: {value!r}") from None
+        return cls(**values)
+
+
+_RANGES: tuple[tuple[str, float, float], ...] = (
+    ("lock_timeout", 0, 1e6),
+    ("memtable_bytes", 1, 4 * GIB),
+    ("sealed_max", 1, 64),
+    ("cache_bytes", 0, 1 << 46),
+    ("compression_level", 1, 19),
+    ("block_bytes", 1, 16 * MIB),
+    ("table_bytes", 1, 1 << 40),
+    ("filter_bits", 0, 64),
+    ("l0_tables", 1, 1 << 20),
+    ("l0_slowdown", 1, 1 << 20),
+    ("l0_stop", 1, 1 << 20),
+    ("level_bytes", 1, 1 << 60),
+    ("level_ratio", 2, 1000),
+    ("manifest_bytes", 0, 1 << 40),
+)
+
+
+def _boolean(text: str) -> bool:
+    if text not in ("True", "False"):
+        raise ValueError(text)
+    return text == "True"
+
+
+_BY_TYPE: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": _boolean}
+_PARSERS: dict[str, Callable[[str], Any]] = {field.name: _BY_TYPE[str(field.type)] for field in fields(Options)}
