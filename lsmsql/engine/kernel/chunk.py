@@ -1,0 +1,34 @@
+"""What a table stream hands out: chunks of data blocks, and the summary that closes each table."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass
+class TableSummary:
+    """What a finished run of data blocks says of itself. index and filter are raw section contents; keys counts distinct user keys."""
+
+    index: bytes
+    filter: bytes
+    smallest: bytes
+    largest: bytes
+    blocks: int
+    entries: int
+    keys: int
+    tombstones: int
+    min_seqno: int
+    max_seqno: int
+    kind_mask: int
+    data_bytes: int  # of frames in the file
+    raw_bytes: int  # of user keys and values
+
+
+@dataclass
+class Chunk:
+    """Consecutive blocks of one table, the first being number `first_block`: ready frames, or payloads (codec, raw length, bytes) to be sealed."""
+
+    first_block: int
+    frames: bytes
+    payloads: list[tuple[int, int, bytes]]
+    table: TableSummary | None  # set when these blocks end their table

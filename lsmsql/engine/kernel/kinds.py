@@ -1,0 +1,26 @@
+"""Entry kinds and the seqno line, shared by every kernel. The values are on disk: never renumber."""
+
+from __future__ import annotations
+
+from enum import IntEnum
+
+
+class Kind(IntEnum):
+    """What an entry does to its key. A block's or table's kind mask is the OR of `1 << kind`."""
+
+    TOMBSTONE = 0
+    VALUE = 1
+    WEAK_TOMBSTONE = 2
+    MERGE_OPERAND = 3
+    COMPOUND = 4
+    BLOB_POINTER = 5
+
+
+KIND_READABLE_MAX = Kind.VALUE  # kinds beyond are reserved in the format; this version refuses to read them
+SELECT_TREE = 0xFF  # an operation of the encoding, not an entry: the following operations go to another tree
+SEQNO_MAX = (1 << 56) - 1  # the largest seqno a commit can have
+BATCH_SEQNO = 1 << 62  # operation n of an uncommitted batch reads as seqno BATCH_SEQNO + n: newer than every commit
+KEY_BYTES_MAX = 65_535
+VALUE_BYTES_MAX = 1_000_000_000
+BATCH_BYTES_MAX = (1 << 32) - 1
+DUPLICATES = 0x80  # in an index entry's kind mask: the block shares a user key within itself or with a neighbour

@@ -1,0 +1,40 @@
+"""The kernels in idiomatic Python: the definition of their interface, the fallback without a compiler, and the oracle of their tests.
+
+    memtable      Batch, MemtableArena, Memtable: operations in commit order, and the index over them
+    block         Block, encode_block, decode_block: the decoded block and its column form
+    bloom         build_filter, may_contain: the blocked Bloom filter
+    table         BlockCache, Table, Levels, get, get_entry, get_many: point reads over all sources
+    scan          Scan: the visible rows of a range, either way
+    table_stream  TableStream, SortedRows: flush, compaction and ingest; merged sources in, data frames out
+
+Entries are (user key, seqno, kind, value); order is key ascending, then seqno descending.
+"""
+
+from __future__ import annotations
+
+from .block import Block, decode_block, encode_block
+from .bloom import build_filter, may_contain
+from .memtable import Batch, Memtable, MemtableArena
+from .scan import Scan
+from .table import BlockCache, Levels, Table, get, get_entry, get_many
+from .table_stream import SortedRows, TableStream
+
+__all__ = [
+    "Batch",
+    "Block",
+    "BlockCache",
+    "Levels",
+    "Memtable",
+    "MemtableArena",
+    "Scan",
+    "SortedRows",
+    "Table",
+    "TableStream",
+    "build_filter",
+    "decode_block",
+    "encode_block",
+    "get",
+    "get_entry",
+    "get_many",
+    "may_contain",
+]

@@ -1,0 +1,218 @@
+"""TableStream: merged sources in, data block frames and table summaries out. Flush, compaction and ingest are this with other rules."""
+
+from __future__ import annotations
+
+import heapq
+import struct
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field
+from itertools import groupby
+from operator import itemgetter
+
+import xxhash
+
+from ....errors import UsageError
+from ...storage.block_frame import HEADER_SIZE, FrameType, frame_payload
+from ...storage.compression import compress
+from ..chunk import Chunk, TableSummary
+from ..kinds import DUPLICATES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, Kind
+from .block import Block, encode_block
+from .bloom import build_filter
+from .memtable import Memtable, Version
+from .table import Entry, Table
+
+_ENTRY_OVERHEAD = 8  # counted for each entry against block_bytes
+
+
+class SortedRows:
+    """Rows to ingest: (key, value) in strictly ascending order of keys; UsageError, with the row's number, where they are not."""
+
+    def __init__(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
+        self.rows = rows
+
+    def entries(self) -> Iterator[Entry]:
+        before: bytes | None = None
+        for number, (key, value) in enumerate(self.rows):
+            if before is not None and key <= before:
+                raise UsageError(f"rows to ingest must ascend strictly: row {number} has key {key!r} after {before!r}")
+            if len(key) > KEY_BYTES_MAX or len(value) > VALUE_BYTES_MAX:
+                raise UsageError(f"row {number} to ingest: key or value over the limit")
+            before = key
+            yield key, 0, Kind.VALUE, value
+
+
+Source = Memtable | Table | Sequence[Table] | SortedRows
+
+
+@dataclass
+class _OpenTable:
+    """The blocks of the table being written."""
+
+    sizes: list[int] = field(default_factory=list)
+    entries: list[int] = field(default_factory=list)
+    minima: list[int] = field(default_factory=list)
+    maxima: list[int] = field(default_factory=list)
+    masks: list[int] = field(default_factory=list)
+    last_keys: list[bytes] = field(default_factory=list)
+    hashes: list[int] = field(default_factory=list)
+    smallest: bytes = b""
+    tombstones: int = 0
+    raw_bytes: int = 0
+    data_bytes: int = 0
+
+    def summary(self, filter_bits: int) -> TableSummary:
+        count = len(self.sizes)
+        columns = struct.Struct(f"<I{count}I{count}I{count}Q{count}Q{count}B{count}H")
+        lengths = map(len, self.last_keys)
+        index = columns.pack(count, *self.sizes, *self.entries, *self.minima, *self.maxima, *self.masks, *lengths) + b"".join(self.last_keys)
+        mask = 0
+        for block_mask in self.masks:
+            mask |= block_mask & ~DUPLICATES
+        return TableSummary(
+            index=index,
+            filter=build_filter(self.hashes, filter_bits),
+            smallest=self.smallest,
+            largest=self.last_keys[-1],
+            blocks=count,
+            entries=sum(self.entries),
+            keys=len(self.hashes),
+            tombstones=self.tombstones,
+            min_seqno=min(self.minima),
+            max_seqno=max(self.maxima),
+            kind_mask=mask,
+            data_bytes=self.data_bytes,
+            raw_bytes=self.raw_bytes,
+        )
+
+
+class TableStream:
+    """Merges sources, keeps what the retention rules keep, and encodes it, a chunk of about chunk_bytes at a time.
+
+    sources: memtables (of sealed generations or of none), tables, runs of disjoint ascending tables, or one SortedRows; newest first or not.
+    Retention (engine rules 3 and 4): every version above `floor` stays, and the newest at or below `floor` and at or below each of `snapshots`.
+    bottom: nothing older lies below the outputs, so a tombstone that hides nothing goes, and seqnos that no reader can tell apart become 0.
+    overhead: bytes that sealing adds to each frame's payload; 0 means no encryption, and chunks carry finished frames.
+    """
+
+    def __init__(
+        self,
+        sources: Sequence[Source],
+        *,
+        floor: int,
+        snapshots: Sequence[int] = (),
+        bottom: bool = False,
+        block_bytes: int,
+        table_bytes: int,
+        filter_bits: int,
+        compression_level: int = 0,
+        overhead: int = 0,
+        chunk_bytes: int = 1 << 20,
+    ) -> None:
+        self._boundaries = [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)]
+        self._bottom = bottom
+        self._block_bytes = block_bytes
+        self._table_bytes = table_bytes
+        self._filter_bits = filter_bits
+        self._level = compression_level
+        self._overhead = overhead
+        self._chunk_bytes = chunk_bytes
+        merged = heapq.merge(*map(_entries, sources), key=lambda entry: (entry[0], -entry[1]))
+        self._chunks = self._run(merged)
+
+    def next_chunk(self) -> Chunk | None:
+        """The next blocks, or None when everything is out. A table's last chunk carries its summary; the next chunk starts another table."""
+        return next(self._chunks, None)
+
+    def close(self) -> None:
+        """Stop early; the tables begun are the caller's to throw away."""
+        self._chunks = iter(())
+
+    def _run(self, merged: Iterator[Entry]) -> Iterator[Chunk]:
+        table, rows, size = _OpenTable(), list[Entry](), 0
+        payloads: list[tuple[int, int, bytes]] = []
+        first_block = 0
+        for key, versions in groupby(merged, key=itemgetter(0)):
+            kept = self._retained([entry[1:] for entry in versions])
+            if not kept:
+                continue
+            if table.data_bytes >= self._table_bytes:
+                if rows:
+                    payloads.append(self._close_block(table, rows))
+                    rows, size = [], 0
+                yield self._chunk(first_block, payloads, table.summary(self._filter_bits))
+                table, payloads, first_block = _OpenTable(), [], 0
+            if not table.hashes:
+                table.smallest = key
+            table.hashes.append(xxhash.xxh3_64_intdigest(key))
+            for seqno, kind, value in kept:
+                rows.append((key, seqno, kind, value))
+                size += len(key) + len(value) + _ENTRY_OVERHEAD
+                if size >= self._block_bytes:
+                    payloads.append(self._close_block(table, rows))
+                    rows, size = [], 0
+            if sum(len(payload) for _, _, payload in payloads) >= self._chunk_bytes:
+                yield self._chunk(first_block, payloads, None)
+                first_block, payloads = len(table.sizes), []
+        if rows:
+            payloads.append(self._close_block(table, rows))
+        if table.sizes:
+            yield self._chunk(first_block, payloads, table.summary(self._filter_bits))
+
+    def _retained(self, versions: list[Version]) -> list[Version]:
+        """The versions of one key that some reader may still need, newest first."""
+        floor = self._boundaries[0]
+        kept = [version for version in versions if version[0] > floor]
+        for boundary in self._boundaries:
+            newest = next((version for version in versions if version[0] <= boundary), None)
+            if newest is not None and (not kept or kept[-1] is not newest):
+                kept.append(newest)
+        if self._bottom:
+            while kept and kept[-1][1] == Kind.TOMBSTONE and kept[-1][0] <= floor:
+                kept.pop()
+            if kept and kept[-1][1] == Kind.VALUE and kept[-1][0] <= self._boundaries[-1]:
+                kept[-1] = (0, *kept[-1][1:])
+        return kept
+
+    def _close_block(self, table: _OpenTable, rows: list[Entry]) -> tuple[int, int, bytes]:
+        keys, seqnos, kinds, values = (list(column) for column in zip(*rows, strict=True))
+        raw = encode_block(Block(keys, seqnos, kinds, values))
+        codec, payload = compress(raw, self._level)
+        size = HEADER_SIZE + len(payload) + self._overhead
+        duplicates = DUPLICATES if any(a == b for a, b in zip(keys, keys[1:], strict=False)) else 0
+        if table.last_keys and table.last_keys[-1] == keys[0]:
+            duplicates = DUPLICATES
+            table.masks[-1] |= DUPLICATES
+        mask = duplicates
+        for kind in set(kinds):
+            mask |= 1 << kind
+        table.sizes.append(size)
+        table.entries.append(len(rows))
+        table.minima.append(min(seqnos))
+        table.maxima.append(max(seqnos))
+        table.masks.append(mask)
+        table.last_keys.append(keys[-1])
+        table.tombstones += sum(kind == Kind.TOMBSTONE for kind in kinds)
+        table.raw_bytes += sum(map(len, keys)) + sum(map(len, values))
+        table.data_bytes += size
+        return codec, len(raw), payload
+
+    def _chunk(self, first_block: int, payloads: list[tuple[int, int, bytes]], table: TableSummary | None) -> Chunk:
+        if self._overhead:
+            return Chunk(first_block, b"", payloads, table)
+        frames = b"".join(frame_payload(FrameType.DATA, payload, raw_length, codec) for codec, raw_length, payload in payloads)
+        return Chunk(first_block, frames, [], table)
+
+
+def _entries(source: Source) -> Iterator[Entry]:
+    if isinstance(source, SortedRows):
+        return source.entries()
+    if isinstance(source, Memtable):
+        groups = source.groups(None, None, SEQNO_MAX, False)
+        return ((key, *version) for key, versions in groups for version in versions)
+    return _run_entries([source] if isinstance(source, Table) else source)
+
+
+def _run_entries(run: Sequence[Table]) -> Iterator[Entry]:
+    for table in run:
+        for block in table.blocks_from():
+            yield from zip(block.keys(), block.seqnos(), block.kinds(), block.values(), strict=True)
