@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Sequence
-from itertools import accumulate
-from os.path import commonprefix
+from itertools import accumulate, pairwise
 
 from ..kinds import KIND_READABLE_MAX, Kind
 
@@ -49,7 +48,7 @@ class Block:
 def encode_block(block: Block) -> bytes:
     """The raw column form of a block of at least one entry."""
     keys, seqnos, kinds, values = block.keys(), block.seqnos(), block.kinds(), block.values()
-    shared = [0, *(min(len(commonprefix((a, b))), SHARED_MAX) for a, b in zip(keys, keys[1:], strict=False))]
+    shared = [0, *(_shared(a, b) for a, b in pairwise(keys))]
     suffixes = [key[n:] for key, n in zip(keys, shared, strict=True)]
     suffix_lengths = [len(suffix) for suffix in suffixes]
     value_lengths = [len(value) for value in values]
@@ -106,7 +105,7 @@ def decode_block(raw: bytes) -> Block:
         raise ValueError("data block holds a kind or seqno that this version does not know")
     keys = _join_keys(raw, fixed, shared, suffix_lengths)
     ends = list(accumulate(value_lengths, initial=fixed + suffix_bytes))
-    values = [raw[a:b] for a, b in zip(ends, ends[1:], strict=False)]
+    values = [raw[a:b] for a, b in pairwise(ends)]
     return Block(keys, seqnos, kinds, values)
 
 
@@ -119,6 +118,13 @@ def _join_keys(raw: bytes, position: int, shared: Sequence[int], lengths: Sequen
         position += length
         keys.append(key)
     return keys
+
+
+def _shared(a: bytes, b: bytes) -> int:
+    """How many leading bytes two keys share, capped at SHARED_MAX."""
+    length = min(len(a), len(b), SHARED_MAX)
+    difference = int.from_bytes(a[:length], "big") ^ int.from_bytes(b[:length], "big")
+    return length - (difference.bit_length() + 7) // 8
 
 
 def _width(number: int) -> int:

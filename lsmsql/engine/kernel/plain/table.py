@@ -6,7 +6,7 @@ import struct
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
-from itertools import accumulate, groupby
+from itertools import accumulate, groupby, pairwise
 from operator import itemgetter
 from typing import NoReturn, Protocol
 
@@ -223,8 +223,8 @@ def _parse_index(index: bytes) -> tuple[list[int], list[int], list[int], list[in
     if fixed + sum(lengths) != len(index):
         raise ValueError("index keys do not fill it")
     ends = list(accumulate(lengths, initial=fixed))
-    keys = [index[a:b] for a, b in zip(ends, ends[1:], strict=False)]
-    if any(a > b for a, b in zip(keys, keys[1:], strict=False)):
+    keys = [index[a:b] for a, b in pairwise(ends)]
+    if any(a > b for a, b in pairwise(keys)):
         raise ValueError("index keys out of order")
     if not all(sizes) or not all(entries) or any(mask & ~DUPLICATES >= 2 << KIND_READABLE_MAX for mask in masks):
         raise ValueError("impossible index entry")

@@ -6,7 +6,7 @@ import heapq
 import struct
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import groupby
+from itertools import groupby, pairwise
 from operator import itemgetter
 
 import xxhash
@@ -178,7 +178,7 @@ class TableStream:
         raw = encode_block(Block(keys, seqnos, kinds, values))
         codec, payload = compress(raw, self._level)
         size = HEADER_SIZE + len(payload) + self._overhead
-        duplicates = DUPLICATES if any(a == b for a, b in zip(keys, keys[1:], strict=False)) else 0
+        duplicates = DUPLICATES if any(a == b for a, b in pairwise(keys)) else 0
         if table.last_keys and table.last_keys[-1] == keys[0]:
             duplicates = DUPLICATES
             table.masks[-1] |= DUPLICATES
