@@ -1,0 +1,167 @@
+"""One block on disk: a checked header and a payload, compressed, then encrypted, then checksummed.
+
+Header, 40 bytes, little-endian (docs/formats.md, "Block frame"):
+
+    0 u16 magic 0x4D53   2 u8 type   3 u8 flags (1 encrypted)   4 u8 codec   5 u8 parity scheme (0)   6 u16 key epoch
+    8 u32 dictionary id (0)   12 u32 stored payload length   16 u32 raw length   20 16B XXH3-128 of the stored payload
+    36 u32 header check: low 32 bits of XXH3-64 over bytes 0..36
+
+Flags 2 (parity behind the payload) and 4 (per-KV checksums) have their place and are refused until they are built.
+"""
+
+from __future__ import annotations
+
+import struct
+from collections.abc import Iterable
+from enum import IntEnum
+from typing import NamedTuple
+
+from ...errors import CorruptionError, KeyUnavailableError, UsageError
+from .checksum import checksum32, checksum128
+from .compression import Codec, compress, decompress
+from .encryption import FileCipher
+from .filesystem import Bytes
+
+
+class FrameType(IntEnum):
+    """What a frame holds. On disk: never renumber."""
+
+    DATA = 1
+    INDEX = 2
+    FILTER = 3
+    PROPERTIES = 4
+    MANIFEST = 5
+    KEYS = 6
+    FOOTER = 7
+
+
+HEADER_BYTES = 40
+MAGIC = 0x4D53
+FLAG_ENCRYPTED = 1
+RAW_BYTES_MAX = 256 << 20
+DATA_RAW_BYTES_MAX = 1_100_000_000  # One value may be 10^9 bytes.
+STORED_BYTES_MAX = (1 << 32) - 1
+
+_FIELDS = struct.Struct("<HBBBBHIII16s")
+_CHECK = struct.Struct("<I")
+_HEADER = struct.Struct("<HBBBBHIII16sI")
+_CODECS = frozenset(Codec)
+
+
+class FrameHeader(NamedTuple):
+    """The fields of a header that has passed its own check; see the module's table."""
+
+    type: int
+    flags: int
+    codec: int
+    epoch: int
+    dictionary: int
+    stored_length: int
+    raw_length: int
+    digest: bytes
+
+    @property
+    def frame_length(self) -> int:
+        """Bytes of header and payload together."""
+        return HEADER_BYTES + self.stored_length
+
+
+def raw_bytes_max(type: int) -> int:
+    return DATA_RAW_BYTES_MAX if type == FrameType.DATA else RAW_BYTES_MAX
+
+
+def seal_frame(
+    type: int, raw: Bytes, *, codec: int = Codec.NONE, level: int = 1, cipher: FileCipher | None = None, ordinal: int = 0, dictionary: int = 0
+) -> bytes:
+    """The frame of one raw block. codec: what to try; stored uncompressed if that does not make it smaller.
+
+    ordinal: the block's number within its section of the file, part of what the cipher authenticates."""
+    used, payload = compress(raw, codec, level)
+    return frame_payload(type, payload, len(raw), used, cipher, ordinal, dictionary)
+
+
+def frame_payload(
+    type: int, payload: Bytes, raw_length: int, codec: int, cipher: FileCipher | None = None, ordinal: int = 0, dictionary: int = 0
+) -> bytes:
+    """The frame of a payload that is compressed with `codec` already; `raw_length` is what it decodes to."""
+    if raw_length > raw_bytes_max(type):
+        raise UsageError(f"a block of type {type} may hold {raw_bytes_max(type)} bytes, not {raw_length}")
+    flags = epoch = 0
+    if cipher is not None:
+        flags, epoch = FLAG_ENCRYPTED, cipher.epoch
+        payload = cipher.seal(type, ordinal, codec, dictionary, payload)
+    fields = _FIELDS.pack(MAGIC, type, flags, codec, 0, epoch, dictionary, len(payload), raw_length, checksum128(payload))
+    return b"".join((fields, _CHECK.pack(checksum32(fields)), payload))
+
+
+def seal_many(
+    type: int, payloads: Iterable[tuple[Bytes, int, int]], first_ordinal: int, cipher: FileCipher | None = None, dictionary: int = 0
+) -> list[bytes]:
+    """The frames of many (payload, raw length, codec), numbered from `first_ordinal`: what a kernel compressed in one go."""
+    return [
+        frame_payload(type, payload, raw_length, codec, cipher, ordinal, dictionary)
+        for ordinal, (payload, raw_length, codec) in enumerate(payloads, first_ordinal)
+    ]
+
+
+def read_header(path: str, offset: int, data: Bytes, type: int) -> FrameHeader:
+    """Check the header at the start of `data`, which lies at `offset` in the file `path`, alone: its payload need not be there.
+
+    CorruptionError says which check failed. Afterwards `frame_length` is what the writer wrote, and bounded."""
+    if len(data) < HEADER_BYTES:
+        raise CorruptionError(path, offset, f"frame header is cut short: {len(data)} of {HEADER_BYTES} bytes")
+    magic, kind, flags, codec, parity, epoch, dictionary, stored, raw, digest, check = _HEADER.unpack_from(data)
+    if magic != MAGIC:
+        raise CorruptionError(path, offset, f"frame magic is {magic:#06x} instead of {MAGIC:#06x}")
+    if check != checksum32(data[: HEADER_BYTES - 4]):
+        raise CorruptionError(path, offset, "frame header check does not match")
+    if kind != type:
+        raise CorruptionError(path, offset, f"frame type is {kind} instead of {int(type)}")
+    if flags & ~FLAG_ENCRYPTED or parity:
+        raise CorruptionError(path, offset, f"frame flags {flags:#04x}, parity scheme {parity} are unknown", "a newer version may have written them")
+    if codec not in _CODECS or dictionary:
+        raise CorruptionError(path, offset, f"frame codec {codec}, dictionary {dictionary} are unknown", "a newer version may have written them")
+    if raw > raw_bytes_max(type):
+        raise CorruptionError(path, offset, f"frame raw length {raw} is over the limit of {raw_bytes_max(type)}")
+    return FrameHeader(kind, flags, codec, epoch, dictionary, stored, raw, digest)
+
+
+def open_payload(path: str, offset: int, frame: Bytes, type: int, cipher: FileCipher | None = None, ordinal: int = 0) -> tuple[int, int, Bytes]:
+    """(codec, raw length, payload): everything checked and decrypted, not decompressed.
+
+    frame: exactly the bytes of the frame, found at `offset` of the file `path`; cipher: None for a database that is not
+    encrypted (whether it is comes from KEYS, so a frame that says otherwise is damaged). CorruptionError says which check failed.
+    """
+    header = read_header(path, offset, frame, type)
+    if header.stored_length != len(frame) - HEADER_BYTES:
+        raise CorruptionError(path, offset, f"frame holds {len(frame) - HEADER_BYTES} payload bytes instead of {header.stored_length}")
+    payload: Bytes = frame[HEADER_BYTES:]
+    if checksum128(payload) != header.digest:
+        raise CorruptionError(path, offset, "frame payload checksum does not match")
+    if header.flags & FLAG_ENCRYPTED:
+        payload = _decrypt(path, offset, header, payload, cipher, ordinal)
+    elif cipher is not None:
+        raise CorruptionError(path, offset, "frame is not encrypted, but the database is")
+    if header.codec == Codec.NONE and len(payload) != header.raw_length:
+        raise CorruptionError(path, offset, f"frame raw length is {header.raw_length}, but {len(payload)} bytes are there")
+    return header.codec, header.raw_length, payload
+
+
+def _decrypt(path: str, offset: int, header: FrameHeader, sealed: Bytes, cipher: FileCipher | None, ordinal: int) -> bytes:
+    if cipher is None:
+        raise CorruptionError(path, offset, "frame is encrypted, but the database is not")
+    try:
+        return cipher.at(header.epoch).open(header.type, ordinal, header.codec, header.dictionary, sealed)
+    except KeyUnavailableError:
+        raise CorruptionError(path, offset, f"frame key epoch {header.epoch} is not in KEYS", "KEYS may be older than this file") from None
+    except ValueError as error:
+        raise CorruptionError(path, offset, f"frame {error}", "it may belong to another file or place") from None
+
+
+def open_frame(path: str, offset: int, frame: Bytes, type: int, cipher: FileCipher | None = None, ordinal: int = 0) -> bytes:
+    """The raw block. Arguments and errors as `open_payload`; a payload that does not decode to the raw length is damage too."""
+    codec, raw_length, payload = open_payload(path, offset, frame, type, cipher, ordinal)
+    try:
+        return decompress(payload, codec, raw_length)
+    except ValueError as error:
+        raise CorruptionError(path, offset, f"frame payload {error}") from None

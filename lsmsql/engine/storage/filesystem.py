@@ -1,0 +1,344 @@
+"""Files and directories as the engine sees them, and the real ones.
+
+Everything above asks a `FileSystem` for what it does to the world, so that tests can pass one that loses unsynced bytes,
+and a `:memory:` database one that has no disk. This is the only module that touches the operating system.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import os
+import time
+import weakref
+from collections.abc import Callable, Hashable
+from typing import Protocol, TypeAlias
+
+from ...errors import LockedError
+from .filenames import temporary_name
+
+Bytes: TypeAlias = bytes | bytearray | memoryview
+"""Anything whose items are single bytes."""
+
+_WHOLE_READ_BYTES = 1 << 20
+_LOCK_PAUSE_MIN, _LOCK_PAUSE_MAX = 0.001, 0.05
+
+
+class File(Protocol):
+    """One open file. Made by `FileSystem.create` it is appended to, made by `FileSystem.open` it is only read."""
+
+    @property
+    def path(self) -> str: ...
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        """`size` bytes from `offset`; fewer only where the file ends. A size beyond the end of the file costs no memory."""
+        ...
+
+    def append(self, data: Bytes) -> None:
+        """Write all of `data` at the end, or raise OSError. How much of a failed append is in the file is not known,
+        so every later append to this File raises too."""
+        ...
+
+    def sync(self) -> None:
+        """Make the bytes appended so far survive a power loss (not the name: see `FileSystem.sync_directory`).
+
+        After an OSError nothing is known about the unsynced bytes, and the system may have dropped them while calling
+        them clean: every later append or sync of this File raises."""
+        ...
+
+    def size(self) -> int: ...
+
+    def close(self) -> None:
+        """Let go of the file; closing twice is allowed. Does not sync."""
+        ...
+
+
+class FileSystem(Protocol):
+    """What the engine may do to files. Failures are OSError, of the subclass that `os` would raise."""
+
+    def create(self, path: str) -> File:
+        """A new, empty file, for appending and reading. FileExistsError if the name is taken."""
+        ...
+
+    def open(self, path: str) -> File:
+        """An existing file, for reading. It may be synced, which makes another process's bytes durable."""
+        ...
+
+    def read(self, path: str) -> bytes:
+        """The whole file."""
+        ...
+
+    def rename(self, source: str, target: str) -> None:
+        """Give a file another name in the same file system, replacing atomically what had that name."""
+        ...
+
+    def remove(self, path: str) -> None: ...
+
+    def sync_directory(self, path: str) -> None:
+        """Make the names created, renamed and removed in this directory survive a power loss."""
+        ...
+
+    def list(self, path: str) -> list[str]:
+        """The names in a directory, sorted."""
+        ...
+
+    def make_directory(self, path: str) -> None:
+        """A new directory in an existing one. FileExistsError if the name is taken."""
+        ...
+
+    def exists(self, path: str) -> bool: ...
+
+    def size(self, path: str) -> int: ...
+
+    def lock(self, path: str, timeout: float, *, shared: bool = False) -> Lock:
+        """Hold a lock file, made if missing, against every other holder in any process (`shared`: against exclusive ones).
+
+        Waits at most `timeout` seconds, then raises LockedError, naming the process that holds it if that is known."""
+        ...
+
+    def identity(self, path: str) -> Hashable:
+        """Equal for two paths exactly if they lead to the same directory; for registries inside this process."""
+        ...
+
+    def join(self, directory: str, name: str) -> str: ...
+
+    def absolute(self, path: str) -> str:
+        """The same place, whatever the process's working directory becomes."""
+        ...
+
+
+class Lock:
+    """A lock held until `release`. After a fork the child's copy is void: `forked` is True there, and releasing does nothing.
+
+    path: the lock file; pid: the process that took it (as the kernel numbers processes).
+    """
+
+    __slots__ = ("__weakref__", "_on_release", "forked", "path", "pid")
+
+    def __init__(self, path: str, on_release: Callable[[bool], None]) -> None:
+        """`on_release(inherited)` is called at most once; `inherited` says that this is the child of a fork, where the
+        descriptor must be closed but the lock, which the parent shares, must not be undone."""
+        self.path = path
+        self.pid = os.getpid()
+        self.forked = False
+        self._on_release: Callable[[bool], None] | None = on_release
+        _held.add(self)
+
+    @property
+    def held(self) -> bool:
+        return self._on_release is not None
+
+    def release(self) -> None:
+        """Let others in. Releasing twice is allowed."""
+        _held.discard(self)
+        on_release, self._on_release = self._on_release, None
+        if on_release is not None:
+            on_release(self.forked)
+
+
+_held: weakref.WeakSet[Lock] = weakref.WeakSet()
+
+
+def _drop_inherited_locks() -> None:
+    # A flock belongs to the open file, which parent and child share: while the child kept its descriptor, the parent's
+    # death would not free the database, and the child would believe that it holds it.
+    for lock in list(_held):
+        lock.forked = True
+        lock.release()
+
+
+def at_fork_in_child(callback: Callable[[], None]) -> None:
+    """Call `callback()` in every child that this process forks from now on, before the child's own code runs."""
+    os.register_at_fork(after_in_child=callback)
+
+
+at_fork_in_child(_drop_inherited_locks)
+
+
+class OsFile:
+    """A file of the operating system. Three copies of one descriptor: a failure takes away what may not be done again."""
+
+    __slots__ = ("_append_fd", "_fd", "_sync_fd", "path")
+
+    def __init__(self, path: str, fd: int, writable: bool) -> None:
+        self.path = path
+        self._fd = self._sync_fd = fd
+        self._append_fd = fd if writable else -1
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        if size > _WHOLE_READ_BYTES:  # pread allocates before it reads: a damaged length must not become an allocation.
+            size = max(0, min(size, self.size() - offset))
+        try:
+            data = os.pread(self._fd, size, offset)
+        except OverflowError:  # An offset no file can have.
+            return b""
+        return data if len(data) == size else self._read_rest(data, offset, size)
+
+    def _read_rest(self, data: bytes, offset: int, size: int) -> bytes:
+        """One pread stops at 2 GiB and may stop at a signal; only an empty one means the end."""
+        parts = [data]
+        done = len(data)
+        while data and done < size:
+            data = os.pread(self._fd, size - done, offset + done)
+            parts.append(data)
+            done += len(data)
+        return b"".join(parts)
+
+    def append(self, data: Bytes) -> None:
+        try:
+            written = os.write(self._append_fd, data)
+            if written != len(data):
+                self._append_rest(data, written)
+        except BaseException:
+            self._append_fd = -1  # The tail may be torn, so nothing may be written behind it.
+            raise
+
+    def _append_rest(self, data: Bytes, written: int) -> None:
+        """One write stops at 2 GiB, at a full disk and at signals; trying again either goes on or says why not."""
+        with memoryview(data) as whole:
+            while written < len(whole):
+                with whole[written:] as rest:
+                    count = os.write(self._append_fd, rest)
+                if count == 0:
+                    raise OSError(errno.EIO, "the file takes no more bytes", self.path)
+                written += count
+
+    def sync(self) -> None:
+        try:
+            os.fdatasync(self._sync_fd)  # Also carries the size, which reading the appended bytes needs.
+        except BaseException:
+            self._append_fd = self._sync_fd = -1  # A second fdatasync would succeed without having written anything.
+            raise
+
+    def size(self) -> int:
+        return os.fstat(self._fd).st_size
+
+    def close(self) -> None:
+        fd, self._fd, self._append_fd, self._sync_fd = self._fd, -1, -1, -1
+        if fd >= 0:
+            os.close(fd)
+
+
+class OsFileSystem:
+    """The file system of the operating system. Paths are used as they are; see `FileSystem` for the contract."""
+
+    def create(self, path: str) -> OsFile:
+        return OsFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644), True)
+
+    def open(self, path: str) -> OsFile:
+        return OsFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC), False)
+
+    def read(self, path: str) -> bytes:
+        file = self.open(path)
+        try:
+            return file.read_at(0, file.size())
+        finally:
+            file.close()
+
+    def rename(self, source: str, target: str) -> None:
+        os.rename(source, target)
+
+    def remove(self, path: str) -> None:
+        os.unlink(path)
+
+    def sync_directory(self, path: str) -> None:
+        fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
+        try:
+            os.fsync(fd)
+        finally:
+            os.close(fd)
+
+    def list(self, path: str) -> list[str]:
+        return sorted(os.listdir(path))
+
+    def make_directory(self, path: str) -> None:
+        os.mkdir(path)
+
+    def exists(self, path: str) -> bool:
+        return os.path.exists(path)
+
+    def size(self, path: str) -> int:
+        return os.stat(path).st_size
+
+    def lock(self, path: str, timeout: float, *, shared: bool = False) -> Lock:
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        try:
+            if not _acquire(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, timeout):
+                raise LockedError(f"{path} is held by {_holder(fd, shared)}; waited {timeout:g} s")
+            if not shared:
+                _write_holder(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return Lock(path, lambda inherited: _unlock(fd, shared, inherited))
+
+    def identity(self, path: str) -> Hashable:
+        status = os.stat(path)
+        return status.st_dev, status.st_ino
+
+    def join(self, directory: str, name: str) -> str:
+        return os.path.join(directory, name)
+
+    def absolute(self, path: str) -> str:
+        return os.path.abspath(path)
+
+
+def _acquire(fd: int, operation: int, timeout: float) -> bool:
+    """Poll: a blocking flock could only be bounded by a signal, which belongs to the host program."""
+    deadline = time.monotonic() + timeout
+    pause = _LOCK_PAUSE_MIN
+    while True:
+        try:
+            fcntl.flock(fd, operation | fcntl.LOCK_NB)
+        except BlockingIOError:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                return False
+            time.sleep(min(pause, left))
+            pause = min(pause * 2, _LOCK_PAUSE_MAX)
+        else:
+            return True
+
+
+def _write_holder(fd: int) -> None:
+    try:  # Only for the message of the next one who waits: a full disk must not keep a database closed.
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+    except OSError:
+        pass
+
+
+def _holder(fd: int, shared: bool) -> str:
+    text = os.pread(fd, 32, 0).strip()
+    if not text.isdigit():  # Also when the holders are shared ones: they do not write their number.
+        return "another process" if shared else "another process or a reader"
+    pid = int(text)
+    return "this process" if pid == os.getpid() else f"process {pid}"
+
+
+def _unlock(fd: int, shared: bool, inherited: bool) -> None:
+    try:
+        if not inherited:
+            if not shared:
+                os.ftruncate(fd, 0)  # While it is still ours: the next holder may be a shared one, who is not this process.
+            # Explicitly, since a child forked by foreign code may still have a descriptor of the same open file.
+            fcntl.flock(fd, fcntl.LOCK_UN)
+    finally:
+        os.close(fd)
+
+
+def replace_file(fs: FileSystem, directory: str, name: str, data: Bytes) -> None:
+    """Make `name` in `directory` hold `data`, durably; whatever happens it holds all of the old bytes or all of the new.
+
+    After an OSError from here it is not known which of the two will be found."""
+    temporary = fs.join(directory, temporary_name(name))
+    if fs.exists(temporary):
+        fs.remove(temporary)  # Left by a crash between the lines below; nothing refers to it.
+    file = fs.create(temporary)
+    try:
+        file.append(data)  # A crash here leaves the old file and a temporary one.
+        file.sync()  # Before the rename: else a crash may keep the new name without its bytes.
+    finally:
+        file.close()
+    fs.rename(temporary, fs.join(directory, name))  # Atomic: a crash here keeps the old file or the new, both whole.
+    fs.sync_directory(directory)  # Only now does the new one survive a power loss, and only now may anyone rely on it.
