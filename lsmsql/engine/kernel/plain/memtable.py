@@ -13,7 +13,7 @@ from itertools import islice
 
 from sortedcontainers import SortedList
 
-from ...storage.record_log import pack_record
+from ...storage.record_log import record_header
 from ..kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, KIND_READABLE_MAX, SELECT_TREE, VALUE_BYTES_MAX, Kind
 
 OPERATION = struct.Struct("<IHBB")  # value length, key length, kind, 0
@@ -239,7 +239,7 @@ class MemtableArena:
 
     def seal(self, kind: int, log_id: int, ordinal: int, seqno: int, previous: int, time: int) -> bytes:
         """The open record as the WAL takes it, unencrypted: its 64-byte header (storage/record_log.py), filled in, and the payload."""
-        return pack_record(kind, 0, log_id, ordinal, seqno, previous, 0, time, bytes(self._payload))
+        return record_header(kind, 0, log_id, ordinal, seqno, previous, self._payload, 0, time) + self._payload
 
     def index(self, seqno: int) -> None:
         """Make the open record's operations readable at `seqno`, and close it."""

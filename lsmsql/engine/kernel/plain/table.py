@@ -135,7 +135,7 @@ class Table:
     def _decode(self, ordinal: int, frame: bytes) -> tuple[Block, int]:
         codec, raw_length, payload = self.source.open(ordinal, self.offsets[ordinal], frame)
         try:
-            block = decode_block(decompress(codec, payload, raw_length))
+            block = decode_block(decompress(payload, codec, raw_length))
         except ValueError as error:
             self.source.damaged(self.offsets[ordinal], str(error))
         if len(block) != self.block_entries[ordinal] or block.keys()[-1] != self.last_keys[ordinal]:

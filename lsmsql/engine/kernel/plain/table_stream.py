@@ -12,8 +12,8 @@ from operator import itemgetter
 import xxhash
 
 from ....errors import UsageError
-from ...storage.block_frame import HEADER_SIZE, FrameType, frame_payload
-from ...storage.compression import compress
+from ...storage.block_frame import HEADER_BYTES, FrameType, frame_payload
+from ...storage.compression import Codec, compress
 from ..chunk import Chunk, TableSummary
 from ..kinds import DUPLICATES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, Kind
 from .block import Block, encode_block
@@ -91,6 +91,7 @@ class TableStream:
     sources: memtables (of sealed generations or of none), tables, runs of disjoint ascending tables, or one SortedRows; newest first or not.
     Retention (engine rules 3 and 4): every version above `floor` stays, and the newest at or below `floor` and at or below each of `snapshots`.
     bottom: nothing older lies below the outputs, so a tombstone that hides nothing goes, and seqnos that no reader can tell apart become 0.
+    compression_level: of zstd, 0 for none.
     overhead: bytes that sealing adds to each frame's payload; 0 means no encryption, and chunks carry finished frames.
     """
 
@@ -113,7 +114,8 @@ class TableStream:
         self._block_bytes = block_bytes
         self._table_bytes = table_bytes
         self._filter_bits = filter_bits
-        self._level = compression_level
+        self._codec = Codec.ZSTD if compression_level else Codec.NONE
+        self._level = max(compression_level, 1)
         self._overhead = overhead
         self._chunk_bytes = chunk_bytes
         merged = heapq.merge(*map(_entries, sources), key=lambda entry: (entry[0], -entry[1]))
@@ -176,8 +178,8 @@ class TableStream:
     def _close_block(self, table: _OpenTable, rows: list[Entry]) -> tuple[int, int, bytes]:
         keys, seqnos, kinds, values = (list(column) for column in zip(*rows, strict=True))
         raw = encode_block(Block(keys, seqnos, kinds, values))
-        codec, payload = compress(raw, self._level)
-        size = HEADER_SIZE + len(payload) + self._overhead
+        codec, payload = compress(raw, self._codec, self._level)
+        size = HEADER_BYTES + len(payload) + self._overhead
         duplicates = DUPLICATES if any(a == b for a, b in pairwise(keys)) else 0
         if table.last_keys and table.last_keys[-1] == keys[0]:
             duplicates = DUPLICATES
@@ -194,7 +196,7 @@ class TableStream:
         table.tombstones += sum(kind == Kind.TOMBSTONE for kind in kinds)
         table.raw_bytes += sum(map(len, keys)) + sum(map(len, values))
         table.data_bytes += size
-        return codec, len(raw), payload
+        return codec, len(raw), bytes(payload)
 
     def _chunk(self, first_block: int, payloads: list[tuple[int, int, bytes]], table: TableSummary | None) -> Chunk:
         if self._overhead:
