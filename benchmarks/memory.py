@@ -44,9 +44,8 @@ def main(arguments: list[str] | None = None) -> int:
         peak = peak_rss()
         database.close()
         size = disk_bytes(Path(directory))
-    print(
-        f"{options.system}: {options.rows:,} rows in {seconds:.1f} s ({seconds / options.rows * 1e6:.2f} µs/row with flush), {size / 1e6:,.0f} MB on disk"
-    )
+    speed = f"{seconds:.1f} s ({seconds / options.rows * 1e6:.2f} µs/row with flush)"
+    print(f"{options.system}: {options.rows:,} rows in {speed}, {megabytes(size)} on disk")
     print(f"peak memory: {megabytes(before)} before opening, {megabytes(loaded)} after the load, {megabytes(peak)} after a full scan")
     if not options.system.startswith(OURS):
         return 0

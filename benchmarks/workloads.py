@@ -161,6 +161,7 @@ def space(session: Session) -> float:
     database.compact()
     session.check_content(database)
     session.unsettle()
+    session.loaded()  # opening removes the files that closing leaves behind
     session.close()
     rows = len(session.data.keys) + len(session.data.inserted)
     return disk_bytes(session.path) / (rows * (KEY_BYTES + VALUE_BYTES))

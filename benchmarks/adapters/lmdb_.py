@@ -8,7 +8,7 @@ from typing import Any
 
 import lmdb
 
-from ..data import Row
+from ..data import Row, batches
 from .base import Adapter
 
 
@@ -46,17 +46,20 @@ class LMDB(Adapter):
             transaction.cursor().putmulti(rows)
 
     def ingest(self, rows: list[Row]) -> None:
+        """In batches with `append`: measured faster than one large transaction."""
         self._end_reading()
-        with self.environment.begin(write=True) as transaction:
-            transaction.cursor().putmulti(rows, append=True)
+        for portion in batches(rows):
+            with self.environment.begin(write=True) as transaction:
+                transaction.cursor().putmulti(portion, append=True)
 
     def get(self, key: bytes) -> bytes | None:
         value: bytes | None = (self._reader or self._read()).get(key)
         return value
 
     def get_many(self, keys: list[bytes]) -> list[bytes | None]:
-        found = dict(self._read().cursor().getmulti(keys))
-        return [found.get(key) for key in keys]
+        """One get for each key: measured faster than getmulti."""
+        get = self._read().get
+        return [get(key) for key in keys]
 
     def scan_from(self, key: bytes) -> Iterator[Row]:
         cursor = self._read().cursor()
