@@ -16,6 +16,7 @@ from pathlib import Path
 from .adapters import OURS, SYSTEMS, load
 from .adapters.base import Adapter
 from .data import Row, random_keys, random_values
+from .run import at_least
 from .session import check
 from .worker import peak_rss
 from .workloads import disk_bytes
@@ -90,7 +91,7 @@ def megabytes(size: int) -> str:
 
 def parser() -> argparse.ArgumentParser:
     result = argparse.ArgumentParser(prog="python -m benchmarks.memory", description=(__doc__ or "").partition("\n")[0])
-    result.add_argument("-n", "--rows", type=int, default=5_000_000, help="rows (default 5000000)")
+    result.add_argument("-n", "--rows", type=at_least(1), default=5_000_000, help="rows (default 5000000)")
     result.add_argument("--system", choices=SYSTEMS, default=OURS, help="which system, e.g. lsmsql-sql; the limit is for lsmsql (default lsmsql)")
     result.add_argument("--seed", type=int, default=1, help="of the random rows (default 1)")
     result.add_argument("--directory", help="where the database is made (default: the system's temporary directory)")

@@ -7,6 +7,7 @@ import json
 import subprocess
 import sys
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -96,14 +97,16 @@ def with_twins(systems: list[str]) -> list[str]:
 def parser() -> argparse.ArgumentParser:
     plain = [system for system in SYSTEMS if not system.endswith("-encrypted")]
     result = argparse.ArgumentParser(prog="python -m benchmarks.run", description=__doc__)
-    result.add_argument("-n", "--rows", type=int, default=200_000, help="rows of 16 + 100 bytes (default 200000; targets are meant for 1000000)")
+    result.add_argument(
+        "-n", "--rows", type=at_least(100), default=200_000, help="rows of 16 + 100 bytes (default 200000; targets are meant for 1000000)"
+    )
     result.add_argument(
         "--systems", type=names(SYSTEMS), default=plain, help=f"comma-separated, of {', '.join(SYSTEMS)} (default: all that are not encrypted)"
     )
     result.add_argument(
         "--workloads", type=names(WORKLOADS), default=list(WORKLOADS), help=f"comma-separated, of {', '.join(WORKLOADS)} (default: all)"
     )
-    result.add_argument("--repeat", type=int, default=3, help="interleaved repetitions (default 3)")
+    result.add_argument("--repeat", type=at_least(1), default=3, help="interleaved repetitions (default 3)")
     result.add_argument("--markdown", metavar="FILE", help="also write the report to FILE")
     result.add_argument("--encrypt", action="store_true", help="add the encrypted twin of every lsmsql system, and what encryption costs")
     result.add_argument("--seed", type=int, default=1, help="of all random data (default 1)")
@@ -113,7 +116,7 @@ def parser() -> argparse.ArgumentParser:
     return result
 
 
-def names(known: dict[str, Any]) -> Any:
+def names(known: dict[str, Any]) -> Callable[[str], list[str]]:
     """An argument type: names of `known` separated by commas."""
 
     def parse(text: str) -> list[str]:
@@ -122,6 +125,18 @@ def names(known: dict[str, Any]) -> Any:
         if unknown:
             raise argparse.ArgumentTypeError(f"unknown: {', '.join(unknown)}; known: {', '.join(known)}")
         return chosen
+
+    return parse
+
+
+def at_least(smallest: int) -> Callable[[str], int]:
+    """An argument type: a whole number not below `smallest`."""
+
+    def parse(text: str) -> int:
+        number = int(text)
+        if number < smallest:
+            raise argparse.ArgumentTypeError(f"{number} is less than {smallest}")
+        return number
 
     return parse
 
