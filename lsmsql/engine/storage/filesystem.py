@@ -204,6 +204,8 @@ class OsFile:
                 written += count
 
     def sync(self) -> None:
+        if self._sync_fd < 0:  # Which fdatasync would call a ValueError.
+            raise OSError(errno.EBADF, "the file is closed, or a sync of it failed before", self.path)
         try:
             os.fdatasync(self._sync_fd)  # Also carries the size, which reading the appended bytes needs.
         except BaseException:

@@ -112,6 +112,8 @@ class Keyring:
         path = fs.join(directory, file_name(FileKind.KEYS))
         if fs.exists(path):
             raise UsageError(f"{path} exists already")
+        if database_id is not None and len(database_id) != DATABASE_ID_BYTES:
+            raise UsageError(f"a database id is {DATABASE_ID_BYTES} bytes, not {len(database_id)}")
         keyring = cls(database_id or secrets.token_bytes(DATABASE_ID_BYTES), {1: secrets.token_bytes(KEY_BYTES)})
         keyring._write(fs, directory, key, cost or ScryptCost())
         return keyring

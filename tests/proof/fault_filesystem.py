@@ -1,0 +1,463 @@
+"""A file system that forgets, tears and fails on demand, so that tests can ask what the engine is left with.
+
+It keeps what a disk would be sure of: of each file a synced prefix, of each name every file it has led to since its directory
+was last synced. `images` makes from that the states that a power loss at this moment may leave.
+"""
+
+from __future__ import annotations
+
+import errno
+import itertools
+import math
+import os
+import posixpath
+import random
+import threading
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from typing import NamedTuple
+
+from lsmsql.engine.storage.filesystem import Bytes, Lock
+from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem, Node
+
+MUTATING = ("create", "append", "sync", "rename", "remove", "sync_directory", "make_directory")
+SYNCS = ("sync", "sync_directory")
+OTHERS = ("open", "read", "list", "size", "lock")  # Fallible, and counted by faults, but never a crash point.
+KINDS = MUTATING + OTHERS
+
+
+class Crash(BaseException):
+    """The machine stops here. A BaseException, so that no handler of errors keeps it alive."""
+
+
+@dataclass(frozen=True)
+class Operation:
+    """One mutating call, in the order of `index`; detail: the target of a rename, the size of an append."""
+
+    index: int
+    kind: str
+    path: str
+    detail: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.index}: {self.kind} {self.path} {self.detail}".rstrip()
+
+
+class Fault:
+    """A failure to come: the `nth` matching call (from 1) from now on raises OSError, and with `persistent` all after it.
+
+    hits: how often it did; calls: how many matching calls there were."""
+
+    def __init__(self, kinds: tuple[str, ...], nth: int, code: int, persistent: bool, match: Callable[[str], bool] | None) -> None:
+        self.kinds, self.nth, self.code, self.persistent, self.match = kinds, nth, code, persistent, match
+        self.calls = self.hits = 0
+
+    def strikes(self, kind: str, path: str) -> bool:
+        if kind not in self.kinds or (self.match is not None and not self.match(path)):
+            return False
+        self.calls += 1
+        if self.calls == self.nth or (self.persistent and self.calls > self.nth):
+            self.hits += 1
+            return True
+        return False
+
+
+class _Inode(Node):
+    """A file: `synced` bytes of it are safe. lost: a sync failed, so no later one can be trusted to write what it left."""
+
+    __slots__ = ("lost", "synced")
+
+    def __init__(self, data: Bytes = b"", synced: int = 0) -> None:
+        super().__init__(data)
+        self.synced = synced
+        self.lost = False
+
+
+class _Directory:
+    """What a name leads to when it leads to a directory."""
+
+
+_DIRECTORY = _Directory()
+_Target = _Inode | _Directory | None  # None: the name does not exist.
+
+
+class _Tail(NamedTuple):
+    """How much of a file a power loss leaves: `kept` of its bytes, then `zeros` null bytes."""
+
+    name: str
+    kept: int
+    zeros: int = 0
+
+
+class _Choice(NamedTuple):
+    """One thing that a power loss decides on its own. options: from lost to kept."""
+
+    subject: str | _Inode
+    options: tuple[tuple[str, _Target | _Tail], ...]
+
+
+class FaultFile:
+    """An open file of a FaultFileSystem."""
+
+    def __init__(self, fs: FaultFileSystem, path: str, inode: _Inode, writable: bool) -> None:
+        self.path = path
+        self._fs = fs
+        self._inode = inode
+        self._writable = writable
+        self._syncable = True
+        self._open = True
+        fs.open_files.append(self)
+
+    def __repr__(self) -> str:
+        return f"<FaultFile {self.path}>"
+
+    def _require(self, able: bool) -> None:
+        if not (able and self._open):
+            raise OSError(errno.EBADF, "closed, read-only, or a write failed before", self.path)
+
+    def read_at(self, offset: int, size: int) -> bytes:
+        self._require(True)
+        self._fs._step("read", self.path)
+        return bytes(self._inode.data[offset : offset + size])
+
+    def append(self, data: Bytes) -> None:
+        self._require(self._writable)
+
+        def tear() -> None:
+            self._inode.data += bytes(data)[: len(data) // 2]
+
+        try:
+            self._fs._step("append", self.path, str(len(data)), tear)
+        except OSError:
+            self._writable = False
+            raise
+        self._inode.data += data
+
+    def sync(self) -> None:
+        self._require(self._syncable)
+        try:
+            operation = self._fs._step("sync", self.path)
+        except OSError:
+            self._writable = self._syncable = False
+            self._inode.lost = True  # The system has dropped the dirty pages and calls them clean.
+            raise
+        if not self._fs._skips(operation) and not self._inode.lost:
+            self._inode.synced = len(self._inode.data)
+
+    def size(self) -> int:
+        self._require(True)
+        self._fs._step("size", self.path)
+        return len(self._inode.data)
+
+    def close(self) -> None:
+        if self._open:
+            self._open = False
+            self._fs.open_files.remove(self)
+
+
+class FaultFileSystem(MemoryFileSystem):
+    """See `FileSystem` for what the calls do, and the module for what they do beyond.
+
+    operations: the mutating calls so far; syncs: those of them that are syncs; crash_at: the operation that raises Crash (an
+    append is torn, anything else not done), and every call after it; open_files, held_locks: what was not let go of;
+    description: what the power loss took that made this image.
+    """
+
+    def __init__(self, files: Mapping[str, Bytes] | None = None, directories: Iterable[str] = (), description: str = "") -> None:
+        """The initial files and directories are durable."""
+        super().__init__(files, directories)
+        self.description = description
+        self.operations: list[Operation] = []
+        self.syncs: list[Operation] = []
+        self.crash_at: int | None = None
+        self.crashed = False
+        self.open_files: list[FaultFile] = []
+        self.held_locks: list[Lock] = []
+        self._faults: list[Fault] = []
+        self._skip: list[int | Callable[[Operation], bool]] = []
+        self._mutex = threading.RLock()
+        self._inodes: dict[str, _Inode] = {path: _Inode(node.data, len(node.data)) for path, node in self._nodes.items()}
+        self._nodes = self._inodes  # type: ignore[assignment]  # The base class sees the same files.
+        # For each name changed since its directory was synced: what it led to then, and everything it has led to since.
+        self._history: dict[str, list[_Target]] = {}
+
+    # What tests ask for
+
+    def fail(self, kind: str, nth: int = 1, code: int = errno.EIO, *, persistent: bool = False, match: Callable[[str], bool] | None = None) -> Fault:
+        """Make a call fail. kind: one of KINDS, "any", or "write" for the mutating ones; match: of the path; an append that
+        fails leaves half of its bytes."""
+        kinds = {"any": KINDS, "write": MUTATING}.get(kind, (kind,))
+        assert set(kinds) <= set(KINDS), kind
+        fault = Fault(kinds, nth, code, persistent, match)
+        self._faults.append(fault)
+        return fault
+
+    def heal(self) -> None:
+        """Nothing fails from now on. What failed syncs lost stays lost."""
+        self._faults.clear()
+
+    def skip_sync(self, which: int | Callable[[Operation], bool]) -> None:
+        """Let a sync do nothing and succeed. which: its index in `syncs`, or a predicate over the operation."""
+        self._skip.append(which)
+
+    def restart(self) -> FaultFileSystem:
+        """The same disk after the process died and the machine did not: nothing is lost, nothing more is durable.
+
+        This file system is crashed from now on."""
+        with self._mutex:
+            self.crashed = True
+            other = FaultFileSystem()
+            other._inodes, other._directories, other._history = self._inodes, self._directories, self._history
+            other._nodes = other._inodes  # type: ignore[assignment]
+            return other
+
+    def images(self, limit: int = 64, seed: int = 0, zeros: bool = False) -> Iterator[FaultFileSystem]:
+        """The distinct states after a power loss now; the first has lost nothing.
+
+        Every file has its synced bytes and none, half or all of the others (`zeros`: or all of them null, as a file system
+        leaves that had written the size only); every name leads to something it has led to since its directory was synced.
+        All combinations up to `limit`, else: all kept, all lost, each one lost or kept alone, and random ones up to `limit`.
+        """
+        with self._mutex:
+            choices = self._choices(zeros)
+            seen: set[tuple[frozenset[tuple[str, bytes]], frozenset[str]]] = set()
+            for picks in _combinations([len(choice.options) for choice in choices], limit, seed):
+                files, directories = self._state(choices, picks)
+                fingerprint = frozenset(files.items()), frozenset(directories)
+                if fingerprint not in seen:
+                    seen.add(fingerprint)
+                    yield FaultFileSystem(files, directories, _describe(choices, picks))
+
+    # The states after a power loss
+
+    def _choices(self, zeros: bool) -> list[_Choice]:
+        choices: list[_Choice] = []
+        inodes: dict[int, tuple[str, _Inode]] = {id(inode): (path, inode) for path, inode in self._inodes.items()}
+        for path, history in sorted(self._history.items()):
+            for target in history:
+                if isinstance(target, _Inode):
+                    inodes.setdefault(id(target), (path, target))
+            targets = [*dict.fromkeys(reversed(history))]  # By identity, the latest first; the durable one goes last.
+            if len(targets) > 1:
+                lost = history[0] if history[0] is not targets[0] else targets[-1]
+                targets = [lost, *(target for target in reversed(targets) if target is not lost)]
+                choices.append(_Choice(path, tuple((_target_name(target), target) for target in targets)))
+        for path, inode in inodes.values():
+            rest = len(inode.data) - inode.synced
+            if rest:
+                tails = [_Tail("none", inode.synced), _Tail("half", inode.synced + rest // 2), _Tail("all", len(inode.data))]
+                if rest == 1:
+                    del tails[1]
+                if zeros:
+                    tails.insert(1, _Tail("zeros", inode.synced, rest))
+                choices.append(_Choice(inode, tuple((f"{tail.name} of the last {rest} bytes of {path}", tail) for tail in tails)))
+        return choices
+
+    def _state(self, choices: list[_Choice], picks: tuple[int, ...]) -> tuple[dict[str, bytes], set[str]]:
+        targets: dict[str, _Target] = dict(self._inodes) | dict.fromkeys(self._directories, _DIRECTORY)
+        tails: dict[int, _Tail] = {}
+        for choice, pick in zip(choices, picks, strict=True):
+            value = choice.options[pick][1]
+            if isinstance(choice.subject, _Inode):
+                assert isinstance(value, _Tail)
+                tails[id(choice.subject)] = value
+            else:
+                assert not isinstance(value, _Tail)
+                targets[choice.subject] = value
+
+        def reachable(path: str) -> bool:
+            parent = posixpath.dirname(path)
+            return path in ("", "/") or (isinstance(targets.get(parent), _Directory) and reachable(parent))
+
+        files = {}
+        directories = set()
+        for path, target in targets.items():
+            if target is None or not reachable(path):
+                continue
+            if isinstance(target, _Directory):
+                directories.add(path)
+            else:
+                tail = tails.get(id(target), _Tail("all", len(target.data)))
+                files[path] = bytes(target.data[: tail.kept]) + bytes(tail.zeros)
+        return files, directories - {"", "/"}
+
+    # Each call
+
+    def _step(self, kind: str, path: str, detail: str = "", tear: Callable[[], None] | None = None) -> Operation:
+        """Count a call; raise what was asked for. `tear` does the part of an append that is done all the same."""
+        with self._mutex:
+            if self.crashed:
+                raise Crash("after the crash")
+            operation = Operation(len(self.operations), kind, path, detail)
+            if kind in MUTATING:
+                self.operations.append(operation)
+                if operation.index == self.crash_at:
+                    self.crashed = True
+                    if tear:
+                        tear()
+                    raise Crash(str(operation))
+            struck = [fault for fault in self._faults if fault.strikes(kind, path)]
+            if struck:
+                if tear:
+                    tear()
+                raise OSError(struck[0].code, os.strerror(struck[0].code) + " (injected)", path)
+            return operation
+
+    def _skips(self, operation: Operation) -> bool:
+        with self._mutex:
+            self.syncs.append(operation)
+            index = len(self.syncs) - 1
+            return any(which == index if isinstance(which, int) else which(operation) for which in self._skip)
+
+    def _change(self, name: str, before: _Target, after: _Target) -> None:
+        self._history.setdefault(name, [before]).append(after)
+
+    def create(self, path: str) -> FaultFile:  # type: ignore[override]
+        self._step("create", path)
+        name = self.absolute(path)
+        self._require_free(name)
+        inode = self._inodes[name] = _Inode()
+        self._change(name, None, inode)
+        return FaultFile(self, path, inode, True)
+
+    def open(self, path: str) -> FaultFile:  # type: ignore[override]
+        self._step("open", path)
+        self._node(self.absolute(path))
+        return FaultFile(self, path, self._inodes[self.absolute(path)], False)
+
+    def read(self, path: str) -> bytes:
+        self._step("read", path)
+        return super().read(path)
+
+    def rename(self, source: str, target: str) -> None:
+        self._step("rename", source, target)
+        old, new = self.absolute(source), self.absolute(target)
+        inode, replaced = self._inodes.get(old), self._inodes.get(new)
+        super().rename(source, target)
+        if old != new:
+            self._change(new, replaced, inode)
+            self._change(old, inode, None)
+
+    def remove(self, path: str) -> None:
+        self._step("remove", path)
+        name = self.absolute(path)
+        inode = self._inodes.get(name)
+        super().remove(path)
+        self._change(name, inode, None)
+
+    def sync_directory(self, path: str) -> None:
+        operation = self._step("sync_directory", path)
+        super().sync_directory(path)
+        if not self._skips(operation):
+            directory = self.absolute(path)
+            for name in [name for name in self._history if posixpath.dirname(name) == directory]:
+                del self._history[name]
+
+    def list(self, path: str) -> list[str]:
+        self._step("list", path)
+        return super().list(path)
+
+    def make_directory(self, path: str) -> None:
+        self._step("make_directory", path)
+        super().make_directory(path)
+        self._change(self.absolute(path), None, _DIRECTORY)
+
+    def exists(self, path: str) -> bool:
+        if self.crashed:
+            raise Crash("after the crash")
+        return super().exists(path)
+
+    def size(self, path: str) -> int:
+        self._step("size", path)
+        return super().size(path)
+
+    def lock(self, path: str, timeout: float, *, shared: bool = False) -> Lock:
+        """The lock file itself is durable at once: nothing depends on whether it is there."""
+        self._step("lock", path)
+        name = self.absolute(path)
+        if name not in self._inodes:
+            self._require_free(name)
+            self._inodes[name] = _Inode()
+        inner = super().lock(path, timeout, shared=shared)
+
+        def release(_inherited: bool) -> None:
+            self.held_locks.remove(outer)
+            inner.release()
+
+        outer = Lock(path, release)
+        self.held_locks.append(outer)
+        return outer
+
+
+def _target_name(target: _Target) -> str:
+    if isinstance(target, _Inode):
+        return f"is a file of {len(target.data)} bytes"
+    return "is missing" if target is None else "is a directory"
+
+
+def _describe(choices: list[_Choice], picks: tuple[int, ...]) -> str:
+    told = []
+    for choice, pick in zip(choices, picks, strict=True):
+        if pick != len(choice.options) - 1:
+            name = choice.options[pick][0]
+            told.append(name if isinstance(choice.subject, _Inode) else f"{choice.subject} {name}")
+    return "; ".join(told) or "nothing lost"
+
+
+def _combinations(sizes: list[int], limit: int, seed: int) -> Iterator[tuple[int, ...]]:
+    """Tuples with one number below each size; 0 means lost, size - 1 kept. The first keeps all."""
+    kept = tuple(size - 1 for size in sizes)
+    if math.prod(sizes) <= limit:
+        yield from itertools.product(*(range(size - 1, -1, -1) for size in sizes))
+        return
+    lost = (0,) * len(sizes)
+    count = 0
+    for base in (kept, lost):
+        yield base
+        count += 1
+        for i, size in enumerate(sizes):
+            for pick in range(size):
+                if pick != base[i]:
+                    yield (*base[:i], pick, *base[i + 1 :])
+                    count += 1
+    generator = random.Random(seed)
+    for _ in range(limit - count):
+        yield tuple(generator.randrange(size) for size in sizes)
+
+
+def crash_points(start: Callable[[], FaultFileSystem], run: Callable[[FaultFileSystem], None]) -> Iterator[FaultFileSystem]:
+    """Run `run(start())` again and again, stopping at operation 0, 1, 2 ... until it ends by itself; yields each file system
+    as it was left, the last of them whole. Ask each for its `images`."""
+    for n in itertools.count():
+        fs = start()
+        fs.crash_at = n
+        try:
+            run(fs)
+        except Crash:
+            pass
+        yield fs
+        if not fs.crashed:
+            return
+
+
+def fault_points(
+    start: Callable[[], FaultFileSystem],
+    run: Callable[[FaultFileSystem], None],
+    kind: str = "any",
+    code: int = errno.EIO,
+    *,
+    persistent: bool = False,
+) -> Iterator[tuple[FaultFileSystem, Exception | None]]:
+    """Run `run(start())` again and again with the 1st, 2nd ... call of `kind` failing, until none does; yields the file system
+    and what `run` raised. Anything but an Exception passes through."""
+    for nth in itertools.count(1):
+        fs = start()
+        fault = fs.fail(kind, nth, code, persistent=persistent)
+        raised = None
+        try:
+            run(fs)
+        except Exception as error:
+            raised = error
+        yield fs, raised
+        if not fault.hits:
+            return
