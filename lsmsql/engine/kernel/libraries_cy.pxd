@@ -1,0 +1,13 @@
+from .native cimport compress_t, content_size_t, create_t, decompress_t, frame_size_t, free_t, hash64_t, hash128_t, is_error_t
+
+cdef hash64_t hash64  # XXH3-64
+cdef hash128_t hash128  # XXH3-128
+cdef compress_t zstd_compress
+cdef decompress_t zstd_decompress
+cdef create_t zstd_create_compressor
+cdef create_t zstd_create_decompressor
+cdef free_t zstd_free_compressor
+cdef free_t zstd_free_decompressor
+cdef is_error_t zstd_is_error
+cdef content_size_t zstd_content_size
+cdef frame_size_t zstd_frame_size
