@@ -1,0 +1,81 @@
+"""events-N: the edits since the snapshot manifest-N, as a record log whose id is the generation N (docs/formats.md, "Event log").
+
+Record 0 is LOG_START: the edit number of the snapshot, and as payload the database id and the snapshot's digest. Every further record is an
+EDIT (events.py) whose number is one above the one before.
+"""
+
+from __future__ import annotations
+
+from ...errors import CorruptionError
+from ..storage.encryption import FileCipher
+from ..storage.filenames import FileKind, file_name
+from ..storage.filesystem import FileSystem
+from ..storage.record_log import LogState, Record, RecordKind, RecordLogWriter, scan_records
+from .current import Current
+from .events import decode_edit, encode_edit
+from .version import Version
+from .version_edit import VersionEdit
+
+
+class EventLog:
+    """The event log of one new generation, for appending. One thread at a time."""
+
+    def __init__(self, fs: FileSystem, directory: str, current: Current, number: int, cipher: FileCipher | None, time_us: int) -> None:
+        """Make `events-<generation>` and start it at the edit number of its snapshot. Nothing is durable yet, and need not be: until the first
+        edit a log without a whole record says the same, so that edit's sync is the first one needed. The name is the caller's to sync."""
+        file = fs.create(fs.join(directory, file_name(FileKind.EVENT_LOG, current.generation)))
+        self._writer = RecordLogWriter(file, current.generation, cipher)
+        try:
+            self._writer.append(RecordKind.LOG_START, _start_payload(current), number, number, time_us)
+        except BaseException:
+            self._writer.close()
+            raise
+
+    @property
+    def length(self) -> int:
+        """Bytes so far."""
+        return self._writer.length
+
+    def append(self, edit: VersionEdit, number: int, time_us: int) -> None:
+        """Make an edit durable. After an OSError it is not known whether it is, and the log takes nothing more."""
+        self._writer.append(RecordKind.EDIT, encode_edit(edit), number, number - 1, time_us)
+        self._writer.sync()  # What the edit names may be deleted or relied on as soon as this returns.
+
+    def close(self) -> None:
+        self._writer.close()
+
+
+def replay(fs: FileSystem, directory: str, current: Current, snapshot: Version, cipher: FileCipher | None) -> Version:
+    """The version after every edit in the event log of a generation.
+
+    A torn tail is what an unfinished append leaves and is left out; damage before the end, a gap, or an edit that does not fit is CorruptionError.
+    """
+    path = fs.join(directory, file_name(FileKind.EVENT_LOG, current.generation))
+    try:
+        data = fs.read(path)
+    except FileNotFoundError:
+        raise CorruptionError(path, None, "the event log of the generation in CURRENT is missing", "restore the directory from a backup") from None
+    records, end = scan_records(path, data, current.generation, cipher)
+    if end.state is LogState.CORRUPT:
+        raise CorruptionError(path, end.offset, end.reason, "edits behind the damage would be lost")
+    version = snapshot
+    for record in records:
+        version = _after(path, version, record, current)
+    return version
+
+
+def _after(path: str, version: Version, record: Record, current: Current) -> Version:
+    if record.ordinal == 0:
+        if record.kind != RecordKind.LOG_START or record.seqno != version.number or record.payload != _start_payload(current):
+            raise CorruptionError(path, record.offset, "the event log does not start at the manifest snapshot of its generation")
+        return version
+    if record.kind != RecordKind.EDIT or record.seqno != version.number + 1 or record.previous != version.number:
+        raise CorruptionError(path, record.offset, f"record {record.seqno} of kind {record.kind} instead of edit {version.number + 1}")
+    try:
+        return version.apply(decode_edit(record.payload))
+    except ValueError as error:
+        raise CorruptionError(path, record.offset, f"edit {record.seqno} makes no sense: {error}") from None
+
+
+def _start_payload(current: Current) -> bytes:
+    return current.database_id + current.snapshot.digest

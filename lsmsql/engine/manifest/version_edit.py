@@ -1,0 +1,29 @@
+"""VersionEdit: one change to a version, made durable as a whole or not at all."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from .table_record import TableRecord
+
+
+@dataclass(frozen=True, slots=True)
+class VersionEdit:
+    """Removals come before additions, so a table moves to another level by being in both.
+
+    removed: file ids of tables. wals_added, wals_removed: file ids of WALs. trees_created: (id, name). trees_dropped: ids; their tables
+    go with them. snapshots_set: (name, seqno). floor: the one a compaction has used; the version keeps the highest. next_file_id: all ids
+    below are reserved. last_seqno: the highest flushed. None leaves as it is.
+    """
+
+    added: tuple[TableRecord, ...] = ()
+    removed: tuple[int, ...] = ()
+    wals_added: tuple[int, ...] = ()
+    wals_removed: tuple[int, ...] = ()
+    trees_created: tuple[tuple[int, str], ...] = ()
+    trees_dropped: tuple[int, ...] = ()
+    snapshots_set: tuple[tuple[str, int], ...] = ()
+    snapshots_released: tuple[str, ...] = ()
+    floor: int | None = None
+    next_file_id: int | None = None
+    last_seqno: int | None = None

@@ -1,0 +1,76 @@
+"""Properties: what an SSTable says of itself, so that it can be checked against the manifest, and the manifest rebuilt from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, fields
+from typing import Any
+
+from ..kernel.kinds import SEQNO_MAX
+from ..manifest.tagged_fields import pack_fields, pack_number, pack_numbers, unpack_number, unpack_numbers, unpack_single
+
+PROPERTIES_FORMAT = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Properties:
+    """database_id: 16 bytes. edit_number: of the manifest's last durable edit when the table was finished. keys: distinct user keys.
+    min_seqno, max_seqno: as in the file, before global_seqno is added. data_bytes: of the data frames; raw_bytes: of user keys and values.
+    created_us: microseconds since the Unix epoch. replaced: file ids of the tables that this one was merged from. options: as text.
+
+    On disk tagged fields (tagged_fields.py): the tag is the attribute's place in this class, from 1; numbers are u64.
+    """
+
+    database_id: bytes
+    file_id: int
+    tree_id: int
+    tree_name: str
+    edit_number: int
+    entries: int
+    keys: int
+    tombstones: int
+    min_seqno: int
+    max_seqno: int
+    global_seqno: int
+    kind_mask: int
+    smallest: bytes
+    largest: bytes
+    blocks: int
+    data_bytes: int
+    raw_bytes: int
+    block_bytes: int
+    compression_level: int  # of zstd, 0 for none
+    filter_bits: int
+    created_us: int
+    replaced: tuple[int, ...]
+    options: str
+
+    def pack(self) -> bytes:
+        return pack_fields(PROPERTIES_FORMAT, [(tag, _pack(getattr(self, name))) for tag, name in _TAGS.items()])
+
+
+def parse_properties(data: bytes) -> Properties:
+    """The inverse of `Properties.pack`; ValueError, saying what, for bytes that are none."""
+    contents = unpack_single(data, PROPERTIES_FORMAT, _TAGS)
+    properties = Properties(**{name: _PARSERS[_TYPES[name]](content) for name, content in contents.items()})
+    if properties.max_seqno + properties.global_seqno > SEQNO_MAX or properties.min_seqno > properties.max_seqno:
+        raise ValueError(f"impossible seqno bounds {properties.min_seqno} to {properties.max_seqno}")
+    return properties
+
+
+def _pack(value: bytes | int | str | tuple[int, ...]) -> bytes:
+    if isinstance(value, int):
+        return pack_number(value)
+    if isinstance(value, str):
+        return value.encode("utf-8")
+    return value if isinstance(value, bytes) else pack_numbers(value)
+
+
+_TAGS = {tag: field.name for tag, field in enumerate(fields(Properties), 1)}
+_TYPES = {field.name: str(field.type) for field in fields(Properties)}
+_PARSERS: dict[str, Callable[[bytes], Any]] = {
+    "int": unpack_number,
+    "bytes": bytes,
+    "str": lambda content: content.decode("utf-8"),
+    "tuple[int, ...]": unpack_numbers,
+}

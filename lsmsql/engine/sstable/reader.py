@@ -1,0 +1,170 @@
+"""Opening SSTables: every section checked against itself, the file against its record, and the result handed to the kernels."""
+
+from __future__ import annotations
+
+import struct
+from typing import NoReturn
+
+from ...errors import CorruptionError
+from ..kernel import BlockCache, Table
+from ..manifest.version import TableRecord
+from ..storage.block_frame import FrameType, open_frame, open_payload
+from ..storage.encryption import FileCipher
+from ..storage.filenames import FileKind, file_name
+from ..storage.filesystem import Bytes, File, FileSystem
+from ..storage.keyring import Keyring
+from .format import FOOTER_BYTES, Footer, parse_footer
+from .properties import Properties, parse_properties
+
+
+class TableFile:
+    """The file behind a table: what the kernels ask for blocks (BlockSource).
+
+    encrypted: whether its frames must be; filter_lost: the filter was damaged, and every lookup reads the table."""
+
+    def __init__(self, file: File, cipher: FileCipher | None) -> None:
+        self.file = file
+        self.path = file.path
+        self.cipher = cipher
+        self.encrypted = cipher is not None
+        self.filter_lost = False
+        self.footer, self.properties = self._read_ends()
+
+    def read(self, offset: int, size: int) -> bytes:
+        """Exactly `size` bytes at `offset`; CorruptionError when the file ends before."""
+        data = self.file.read_at(offset, size)
+        if len(data) != size:
+            raise CorruptionError(self.path, offset, f"the file ends within {size} bytes that should be here")
+        return data
+
+    def open(self, ordinal: int, offset: int, frame: bytes) -> tuple[int, int, Bytes]:
+        """A data block frame verified and decrypted: codec, raw length, payload still compressed; CorruptionError when it is damaged."""
+        return open_payload(self.path, offset, frame, FrameType.DATA, self.cipher, ordinal)
+
+    def damaged(self, offset: int, message: str) -> NoReturn:
+        raise CorruptionError(self.path, offset, message)
+
+    def close(self) -> None:
+        self.file.close()
+
+    def index(self) -> bytes:
+        """The raw index; CorruptionError unless its frames exactly fill the data section."""
+        footer = self.footer
+        index = self._section(FrameType.INDEX, footer.index_offset, footer.index_size)
+        count = int.from_bytes(index[:4], "little")
+        if len(index) < 4 + 4 * count or count != self.properties.blocks:
+            self.damaged(footer.index_offset, f"index of {count} blocks, but the table has {self.properties.blocks}")
+        if sum(struct.unpack_from(f"<{count}I", index, 4)) != footer.filter_offset:
+            self.damaged(footer.index_offset, "index does not describe the data section")
+        return index
+
+    def filter(self) -> bytes:
+        """The raw filter; b"", which answers "maybe" to everything, when there is none or it is damaged."""
+        footer = self.footer
+        if not footer.filter_size:
+            return b""
+        try:
+            return self._section(FrameType.FILTER, footer.filter_offset, footer.filter_size)
+        except CorruptionError:
+            self.filter_lost = True
+            return b""
+
+    def _read_ends(self) -> tuple[Footer, Properties]:
+        size = self.file.size()
+        offset = max(0, size - FOOTER_BYTES)
+        try:
+            footer = parse_footer(self.file.read_at(offset, FOOTER_BYTES), size)
+        except ValueError as error:
+            self.damaged(offset, str(error))
+        offset = footer.properties_offset
+        try:
+            return footer, parse_properties(self._section(FrameType.PROPERTIES, offset, footer.properties_size))
+        except ValueError as error:
+            self.damaged(offset, f"properties make no sense: {error}")
+
+    def _section(self, type: FrameType, offset: int, size: int) -> bytes:
+        return open_frame(self.path, offset, self.read(offset, size), type, self.cipher)
+
+
+def open_table(
+    fs: FileSystem, directory: str, record: TableRecord, keyring: Keyring | None, cache: BlockCache, *, database_id: bytes | None = None
+) -> Table:
+    """The table of a record, its file kept open until `close_table`. database_id: that the file must name, where given.
+
+    CorruptionError, with file and offset, when the file is missing, damaged in its metadata, or not the one that the record describes;
+    its data blocks are checked as they are read. A damaged filter only costs reads: `table.source.filter_lost`."""
+    source = _open_file(fs, directory, record.file_id, keyring)
+    try:
+        _check(source, record, source.file.size(), database_id)
+        table = _kernel_table(source, record, cache)
+        found = table.entries, table.smallest, table.largest, table.min_seqno, table.max_seqno
+        if found != (record.entries, record.smallest, record.largest, record.min_seqno, record.max_seqno):
+            source.damaged(source.footer.index_offset, "index does not describe the table that the manifest does")
+    except BaseException:
+        source.close()
+        raise
+    return table
+
+
+def close_table(table: Table) -> None:
+    """Forget a table's cached blocks and close its file."""
+    table.release()
+    table.source.close()
+
+
+def read_properties(fs: FileSystem, directory: str, file_id: int, keyring: Keyring | None) -> Properties:
+    """What a table file says of itself, for files that no version names; CorruptionError when it is not whole."""
+    source = _open_file(fs, directory, file_id, keyring)
+    source.close()
+    return source.properties
+
+
+def _open_file(fs: FileSystem, directory: str, file_id: int, keyring: Keyring | None) -> TableFile:
+    path = fs.join(directory, file_name(FileKind.SSTABLE, file_id))
+    try:
+        file = fs.open(path)
+    except FileNotFoundError:
+        raise CorruptionError(path, None, "the SSTable is missing", "restore it from a backup") from None
+    try:
+        source = TableFile(file, keyring.cipher(file_id) if keyring else None)
+        if source.footer.file_id != file_id or source.properties.file_id != file_id:
+            source.damaged(source.footer.properties_offset, f"this is table {source.footer.file_id}, not {file_id}")
+    except BaseException:
+        file.close()
+        raise
+    return source
+
+
+def _check(source: TableFile, record: TableRecord, size: int, database_id: bytes | None) -> None:
+    """CorruptionError unless the file's properties are those of the record."""
+    properties = source.properties
+    shift = properties.global_seqno
+    pairs = {
+        "size": (size, record.size),
+        "tree": (properties.tree_id, record.tree_id),
+        "database": (properties.database_id, database_id or properties.database_id),
+        "entries": (properties.entries, record.entries),
+        "tombstones": (properties.tombstones, record.tombstones),
+        "smallest key": (properties.smallest, record.smallest),
+        "largest key": (properties.largest, record.largest),
+        "smallest seqno": (properties.min_seqno + shift, record.min_seqno),
+        "largest seqno": (properties.max_seqno + shift, record.max_seqno),
+        "global seqno": (shift, record.global_seqno),
+        "data section": (properties.data_bytes, source.footer.filter_offset),
+    }
+    for name, (found, expected) in pairs.items():
+        if found != expected:
+            source.damaged(source.footer.properties_offset, f"its {name} is not what the manifest says")
+
+
+def _kernel_table(source: TableFile, record: TableRecord, cache: BlockCache) -> Table:
+    index, filter_bytes = source.index(), source.filter()
+    if filter_bytes:
+        try:
+            return Table(source, index, filter_bytes, record.smallest, cache, record.global_seqno)
+        except ValueError:
+            source.filter_lost = True  # If it is not the filter's fault, the index fails again below.
+    try:
+        return Table(source, index, b"", record.smallest, cache, record.global_seqno)
+    except ValueError as error:
+        source.damaged(source.footer.index_offset, f"index makes no sense: {error}")

@@ -1,0 +1,218 @@
+"""Writing SSTables: what a table stream hands out, into finished, synced files. Flush, compaction and ingest share it."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from typing import Any
+
+from ...options import Options
+from ..kernel import Chunk, TableStream, TableSummary
+from ..manifest.version import TableRecord
+from ..storage.block_frame import FrameType, seal_frame, seal_many
+from ..storage.compression import Codec
+from ..storage.encryption import OVERHEAD, FileCipher
+from ..storage.filenames import FileKind, file_name
+from ..storage.filesystem import File, FileSystem
+from ..storage.keyring import Keyring
+from .format import Footer
+from .properties import Properties
+
+_SECTION_LEVEL = 1
+
+
+def _now_us() -> int:
+    return time.time_ns() // 1000
+
+
+@dataclass(frozen=True, slots=True)
+class TableSink:
+    """Where tables go and what they say of themselves.
+
+    new_file_id: called once for each file. edit_number: the manifest's last durable edit. replaced: file ids of a compaction's inputs.
+    pace: called after each chunk with the bytes written, between two writes; what it raises ends the writing. clock: microseconds.
+    """
+
+    fs: FileSystem
+    directory: str
+    database_id: bytes
+    keyring: Keyring | None
+    new_file_id: Callable[[], int]
+    options: Options
+    tree_id: int
+    tree_name: str
+    level: int
+    edit_number: int
+    replaced: tuple[int, ...] = ()
+    pace: Callable[[int], None] | None = None
+    clock: Callable[[], int] = _now_us
+
+
+def table_stream(
+    sources: Sequence[Any],
+    options: Options,
+    *,
+    encrypted: bool,
+    floor: int,
+    snapshots: Sequence[int] = (),
+    bottom: bool = False,
+    table_bytes: int | None = None,
+) -> TableStream:
+    """The stream of blocks that `write_tables` takes, as the options have it. table_bytes: instead of the options' (a flush may want one file)."""
+    return TableStream(
+        sources,
+        floor=floor,
+        snapshots=snapshots,
+        bottom=bottom,
+        block_bytes=options.block_bytes,
+        table_bytes=options.table_bytes if table_bytes is None else table_bytes,
+        filter_bits=options.filter_bits,
+        compression_level=_compression_level(options),
+        overhead=OVERHEAD if encrypted else 0,
+    )
+
+
+def write_tables(stream: TableStream, sink: TableSink) -> list[TableRecord]:
+    """Write every table of a stream, each synced once. The caller syncs the directory before the edit that adds them.
+
+    On any error, of the stream too, every file begun here is closed and removed as far as possible, and the error goes on."""
+    return finish_tables(begin_tables(stream, sink), sink)
+
+
+class UnfinishedTable:
+    """A table whose data is written and whose properties are not: an ingested one, before its seqno is known."""
+
+    def __init__(self, sink: TableSink) -> None:
+        self.file_id = sink.new_file_id()
+        self.cipher: FileCipher | None = sink.keyring.cipher(self.file_id) if sink.keyring else None
+        self.path = sink.fs.join(sink.directory, file_name(FileKind.SSTABLE, self.file_id))
+        self.size = 0
+        self.footer: Footer | None = None
+        self.summary: TableSummary | None = None
+        self._file: File = sink.fs.create(self.path)
+
+    def append(self, data: bytes) -> int:
+        """Append, and return how many bytes that were."""
+        self._file.append(data)
+        self.size += len(data)
+        return len(data)
+
+    def append_chunk(self, chunk: Chunk) -> int:
+        if self.cipher is None:
+            return self.append(chunk.frames)
+        payloads = [(payload, raw_length, codec) for codec, raw_length, payload in chunk.payloads]
+        return self.append(b"".join(seal_many(FrameType.DATA, payloads, chunk.first_block, self.cipher)))
+
+    def end_data(self, summary: TableSummary) -> None:
+        """Append filter and index."""
+        if self.size != summary.data_bytes:
+            raise RuntimeError(f"{self.path}: {self.size} bytes of frames, but the index describes {summary.data_bytes}")
+        filter_size = self.append(self._section(FrameType.FILTER, summary.filter)) if summary.filter else 0
+        index_size = self.append(self._section(FrameType.INDEX, summary.index))
+        index_offset = self.size - index_size
+        self.summary = summary
+        self.footer = Footer(self.file_id, index_offset - filter_size, filter_size, index_offset, index_size, self.size, 0)
+
+    def finish(self, sink: TableSink, global_seqno: int) -> TableRecord:
+        """Append properties and footer, sync, close."""
+        summary, footer = self.summary, self.footer
+        assert summary is not None and footer is not None
+        properties = _properties(sink, self.file_id, summary, global_seqno)
+        size = self.append(self._section(FrameType.PROPERTIES, properties.pack()))
+        self.append(replace(footer, properties_size=size).pack())
+        self._file.sync()  # The one sync: from the edit on these bytes are all there is, the WAL or the inputs being removed.
+        self._file.close()
+        return TableRecord(
+            file_id=self.file_id,
+            tree_id=sink.tree_id,
+            level=sink.level,
+            size=self.size,
+            entries=summary.entries,
+            tombstones=summary.tombstones,
+            smallest=summary.smallest,
+            largest=summary.largest,
+            min_seqno=summary.min_seqno + global_seqno,
+            max_seqno=summary.max_seqno + global_seqno,
+            global_seqno=global_seqno,
+        )
+
+    def discard(self, fs: FileSystem) -> None:
+        """Close and remove. What cannot be removed is an orphan, which the next recovery removes."""
+        with suppress(OSError):
+            self._file.close()
+        with suppress(OSError):
+            fs.remove(self.path)
+
+    def _section(self, type: FrameType, raw: bytes) -> bytes:
+        return seal_frame(type, raw, codec=Codec.ZSTD, level=_SECTION_LEVEL, cipher=self.cipher)
+
+
+def begin_tables(stream: TableStream, sink: TableSink) -> list[UnfinishedTable]:
+    """Write data, filter and index of every table of a stream, and leave the files open for `finish_tables`. Errors as `write_tables`."""
+    begun: list[UnfinishedTable] = []
+    unfinished: UnfinishedTable | None = None
+    try:
+        while (chunk := stream.next_chunk()) is not None:
+            if unfinished is None:
+                unfinished = UnfinishedTable(sink)
+                begun.append(unfinished)
+            written = unfinished.append_chunk(chunk)
+            if chunk.table is not None:
+                unfinished.end_data(chunk.table)
+                unfinished = None
+            if sink.pace is not None:
+                sink.pace(written)
+    except BaseException:
+        stream.close()
+        discard_tables(begun, sink.fs)
+        raise
+    return begun
+
+
+def finish_tables(begun: Sequence[UnfinishedTable], sink: TableSink, global_seqno: int = 0) -> list[TableRecord]:
+    """Write properties and footers, sync and close each file. global_seqno: what readers add to the seqnos in the files. Errors as `write_tables`."""
+    try:
+        return [table.finish(sink, global_seqno) for table in begun]
+    except BaseException:
+        discard_tables(begun, sink.fs)
+        raise
+
+
+def discard_tables(begun: Sequence[UnfinishedTable], fs: FileSystem) -> None:
+    """Close and remove the files, as far as that is possible."""
+    for table in begun:
+        table.discard(fs)
+
+
+def _compression_level(options: Options) -> int:
+    return options.compression_level if options.compression == "zstd" else 0
+
+
+def _properties(sink: TableSink, file_id: int, summary: TableSummary, global_seqno: int) -> Properties:
+    return Properties(
+        database_id=sink.database_id,
+        file_id=file_id,
+        tree_id=sink.tree_id,
+        tree_name=sink.tree_name,
+        edit_number=sink.edit_number,
+        entries=summary.entries,
+        keys=summary.keys,
+        tombstones=summary.tombstones,
+        min_seqno=summary.min_seqno,
+        max_seqno=summary.max_seqno,
+        global_seqno=global_seqno,
+        kind_mask=summary.kind_mask,
+        smallest=summary.smallest,
+        largest=summary.largest,
+        blocks=summary.blocks,
+        data_bytes=summary.data_bytes,
+        raw_bytes=summary.raw_bytes,
+        block_bytes=sink.options.block_bytes,
+        compression_level=_compression_level(sink.options),
+        filter_bits=sink.options.filter_bits,
+        created_us=sink.clock(),
+        replaced=sink.replaced,
+        options=sink.options.to_text(),
+    )
