@@ -45,7 +45,9 @@ STORED_BYTES_MAX = (1 << 32) - 1
 _FIELDS = struct.Struct("<HBBBBHIII16s")
 _CHECK = struct.Struct("<I")
 _HEADER = struct.Struct("<HBBBBHIII16sI")
-_CODECS = frozenset(Codec)
+_CODEC_MAX = int(max(Codec))
+_DATA = int(FrameType.DATA)
+_CHECKED_BYTES = HEADER_BYTES - _CHECK.size
 
 
 class FrameHeader(NamedTuple):
@@ -84,7 +86,7 @@ def frame_payload(
     type: int, payload: Bytes, raw_length: int, codec: int, cipher: FileCipher | None = None, ordinal: int = 0, dictionary: int = 0
 ) -> bytes:
     """The frame of a payload that is compressed with `codec` already; `raw_length` is what it decodes to."""
-    if raw_length > raw_bytes_max(type):
+    if raw_length > RAW_BYTES_MAX and raw_length > raw_bytes_max(type):
         raise UsageError(f"a block of type {type} may hold {raw_bytes_max(type)} bytes, not {raw_length}")
     flags = epoch = 0
     if cipher is not None:
@@ -108,22 +110,37 @@ def read_header(path: str, offset: int, data: Bytes, type: int) -> FrameHeader:
     """Check the header at the start of `data`, which lies at `offset` in the file `path`, alone: its payload need not be there.
 
     CorruptionError says which check failed. Afterwards `frame_length` is what the writer wrote, and bounded."""
+    flags, codec, epoch, dictionary, stored, raw, digest = _checked_header(path, offset, data, type)
+    return FrameHeader(type, flags, codec, epoch, dictionary, stored, raw, digest)
+
+
+def _checked_header(path: str, offset: int, data: Bytes, type: int) -> tuple[int, int, int, int, int, int, bytes]:
+    """(flags, codec, epoch, dictionary, stored length, raw length, digest) of a header that passes; on the path of every missed
+    block, so all checks are one expression, and telling them apart is left to the failure."""
     if len(data) < HEADER_BYTES:
         raise CorruptionError(path, offset, f"frame header is cut short: {len(data)} of {HEADER_BYTES} bytes")
     magic, kind, flags, codec, parity, epoch, dictionary, stored, raw, digest, check = _HEADER.unpack_from(data)
+    if (
+        magic == MAGIC
+        and check == checksum32(data[:_CHECKED_BYTES])
+        and kind == type
+        and flags <= FLAG_ENCRYPTED
+        and codec <= _CODEC_MAX
+        and not parity
+        and not dictionary
+        and (raw <= RAW_BYTES_MAX or (type == _DATA and raw <= DATA_RAW_BYTES_MAX))
+    ):
+        return flags, codec, epoch, dictionary, stored, raw, digest
     if magic != MAGIC:
         raise CorruptionError(path, offset, f"frame magic is {magic:#06x} instead of {MAGIC:#06x}")
-    if check != checksum32(data[: HEADER_BYTES - 4]):
+    if check != checksum32(data[:_CHECKED_BYTES]):
         raise CorruptionError(path, offset, "frame header check does not match")
     if kind != type:
         raise CorruptionError(path, offset, f"frame type is {kind} instead of {int(type)}")
-    if flags & ~FLAG_ENCRYPTED or parity:
-        raise CorruptionError(path, offset, f"frame flags {flags:#04x}, parity scheme {parity} are unknown", "a newer version may have written them")
-    if codec not in _CODECS or dictionary:
-        raise CorruptionError(path, offset, f"frame codec {codec}, dictionary {dictionary} are unknown", "a newer version may have written them")
     if raw > raw_bytes_max(type):
         raise CorruptionError(path, offset, f"frame raw length {raw} is over the limit of {raw_bytes_max(type)}")
-    return FrameHeader(kind, flags, codec, epoch, dictionary, stored, raw, digest)
+    what = f"frame flags {flags:#04x}, codec {codec}, parity scheme {parity} or dictionary {dictionary} is unknown"
+    raise CorruptionError(path, offset, what, "a newer version may have written it")
 
 
 def open_payload(path: str, offset: int, frame: Bytes, type: int, cipher: FileCipher | None = None, ordinal: int = 0) -> tuple[int, int, Bytes]:
@@ -132,28 +149,28 @@ def open_payload(path: str, offset: int, frame: Bytes, type: int, cipher: FileCi
     frame: exactly the bytes of the frame, found at `offset` of the file `path`; cipher: None for a database that is not
     encrypted (whether it is comes from KEYS, so a frame that says otherwise is damaged). CorruptionError says which check failed.
     """
-    header = read_header(path, offset, frame, type)
-    if header.stored_length != len(frame) - HEADER_BYTES:
-        raise CorruptionError(path, offset, f"frame holds {len(frame) - HEADER_BYTES} payload bytes instead of {header.stored_length}")
+    flags, codec, epoch, dictionary, stored, raw, digest = _checked_header(path, offset, frame, type)
+    if stored != len(frame) - HEADER_BYTES:
+        raise CorruptionError(path, offset, f"frame holds {len(frame) - HEADER_BYTES} payload bytes instead of {stored}")
     payload: Bytes = frame[HEADER_BYTES:]
-    if checksum128(payload) != header.digest:
+    if checksum128(payload) != digest:
         raise CorruptionError(path, offset, "frame payload checksum does not match")
-    if header.flags & FLAG_ENCRYPTED:
-        payload = _decrypt(path, offset, header, payload, cipher, ordinal)
+    if flags:
+        if cipher is None:
+            raise CorruptionError(path, offset, "frame is encrypted, but the database is not")
+        payload = _decrypt(path, offset, cipher, epoch, (type, ordinal, codec, dictionary), payload)
     elif cipher is not None:
         raise CorruptionError(path, offset, "frame is not encrypted, but the database is")
-    if header.codec == Codec.NONE and len(payload) != header.raw_length:
-        raise CorruptionError(path, offset, f"frame raw length is {header.raw_length}, but {len(payload)} bytes are there")
-    return header.codec, header.raw_length, payload
+    if not codec and len(payload) != raw:
+        raise CorruptionError(path, offset, f"frame raw length is {raw}, but {len(payload)} bytes are there")
+    return codec, raw, payload
 
 
-def _decrypt(path: str, offset: int, header: FrameHeader, sealed: Bytes, cipher: FileCipher | None, ordinal: int) -> bytes:
-    if cipher is None:
-        raise CorruptionError(path, offset, "frame is encrypted, but the database is not")
+def _decrypt(path: str, offset: int, cipher: FileCipher, epoch: int, place: tuple[int, int, int, int], sealed: Bytes) -> bytes:
     try:
-        return cipher.at(header.epoch).open(header.type, ordinal, header.codec, header.dictionary, sealed)
+        return cipher.at(epoch).open(*place, sealed)
     except KeyUnavailableError:
-        raise CorruptionError(path, offset, f"frame key epoch {header.epoch} is not in KEYS", "KEYS may be older than this file") from None
+        raise CorruptionError(path, offset, f"frame key epoch {epoch} is not in KEYS", "KEYS may be older than this file") from None
     except ValueError as error:
         raise CorruptionError(path, offset, f"frame {error}", "it may belong to another file or place") from None
 

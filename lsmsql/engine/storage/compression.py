@@ -18,6 +18,8 @@ class Codec(IntEnum):
     ZSTD = 1
 
 
+_NONE, _ZSTD = int(Codec.NONE), int(Codec.ZSTD)  # Looking a name up in an enum costs as much as a small checksum.
+
 CODECS = {"none": Codec.NONE, "zstd": Codec.ZSTD}
 """By the name that Options.compression uses."""
 
@@ -48,23 +50,23 @@ def _compressor(level: int) -> zstandard.ZstdCompressor:
 
 def compress(raw: Bytes, codec: int, level: int = 1) -> tuple[int, Bytes]:
     """(codec, payload): zstd if that was asked for and is smaller than `raw`, else `raw` itself with Codec.NONE."""
-    if codec == Codec.NONE:
-        return Codec.NONE, raw
-    if codec != Codec.ZSTD:
+    if codec == _NONE:
+        return _NONE, raw
+    if codec != _ZSTD:
         raise UsageError(f"no codec {codec}")
     payload = (_contexts.compressors.get(level) or _compressor(level)).compress(raw)
-    return (Codec.ZSTD, payload) if len(payload) < len(raw) else (Codec.NONE, raw)
+    return (_ZSTD, payload) if len(payload) < len(raw) else (_NONE, raw)
 
 
 def decompress(payload: Bytes, codec: int, raw_length: int) -> bytes:
     """The inverse of `compress`: exactly `raw_length` bytes, or ValueError saying what is wrong with the payload.
 
     The caller bounds `raw_length`; here nothing is allocated before the payload has agreed with it."""
-    if codec == Codec.NONE:
+    if codec == _NONE:
         if len(payload) != raw_length:
             raise ValueError(f"holds {len(payload)} bytes instead of {raw_length}")
         return bytes(payload)
-    if codec != Codec.ZSTD:
+    if codec != _ZSTD:
         raise ValueError(f"unknown codec {codec}")
     if raw_length > len(payload) * _RATIO_MAX:
         raise ValueError(f"{len(payload)} zstd bytes cannot decode to {raw_length}")
