@@ -1,0 +1,230 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""zstd and XXH3 as C function pointers, taken from the wheels of zstandard and xxhash, so that kernels call them without the GIL.
+
+Where a wheel does not export them, small functions stand in that take the GIL and call the library's Python interface: the same bytes, slower.
+`DIRECT` tells which of the two serve.
+"""
+
+from __future__ import annotations
+
+import cython
+
+if not cython.compiled:
+    raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
+
+import ctypes
+
+import xxhash
+import zstandard
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cython.cimports.libc.string import memcpy
+from cython.cimports.lsmsql.engine.kernel.native import (
+    Hash128,
+    compress_t,
+    content_size_t,
+    create_t,
+    decompress_t,
+    frame_size_t,
+    free_t,
+    hash64_t,
+    hash128_t,
+    is_error_t,
+    u64,
+)
+
+DIRECT = {"xxhash": False, "zstandard": False}
+_ERROR = cython.declare(cython.size_t, cython.cast(cython.size_t, -1))
+
+
+# Stand-ins. A context is any address but NULL; the only error code is the largest number, as zstd's own are the largest ones.
+
+
+@cython.cfunc
+@cython.with_gil
+@cython.exceptval(check=False)
+def _hash64(data: cython.pointer[cython.const[cython.void]], size: cython.size_t) -> u64:
+    try:
+        return xxhash.xxh3_64_intdigest(PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size))
+    except BaseException:
+        return 0
+
+
+@cython.cfunc
+@cython.with_gil
+@cython.exceptval(check=False)
+def _hash128(data: cython.pointer[cython.const[cython.void]], size: cython.size_t) -> Hash128:
+    result: Hash128
+    result.low = 0
+    result.high = 0
+    try:
+        digest: object = xxhash.xxh3_128_intdigest(PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size))
+        result.low = digest & 0xFFFFFFFFFFFFFFFF
+        result.high = digest >> 64
+    except BaseException:
+        pass
+    return result
+
+
+@cython.cfunc
+@cython.with_gil
+@cython.exceptval(check=False)
+def _compress(
+    context: cython.p_void,
+    out: cython.p_void,
+    room: cython.size_t,
+    data: cython.pointer[cython.const[cython.void]],
+    size: cython.size_t,
+    level: cython.int,
+) -> cython.size_t:
+    try:
+        compressor = zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False, write_dict_id=False)
+        payload: bytes = compressor.compress(PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size))
+        if cython.cast(cython.size_t, PyBytes_GET_SIZE(payload)) > room:
+            return _ERROR
+        memcpy(out, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+        return PyBytes_GET_SIZE(payload)
+    except BaseException:
+        return _ERROR
+
+
+@cython.cfunc
+@cython.with_gil
+@cython.exceptval(check=False)
+def _decompress(
+    context: cython.p_void, out: cython.p_void, room: cython.size_t, data: cython.pointer[cython.const[cython.void]], size: cython.size_t
+) -> cython.size_t:
+    try:
+        payload: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size)
+        if zstandard.frame_content_size(payload) > room:
+            return _ERROR
+        raw: bytes = zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
+        if cython.cast(cython.size_t, PyBytes_GET_SIZE(raw)) > room:
+            return _ERROR
+        memcpy(out, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
+        return PyBytes_GET_SIZE(raw)
+    except BaseException:
+        return _ERROR
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _create() -> cython.p_void:
+    return cython.cast(cython.p_void, cython.address(_ERROR))
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _free(context: cython.p_void) -> cython.size_t:
+    return 0
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _is_error(code: cython.size_t) -> cython.uint:
+    return code == _ERROR
+
+
+@cython.cfunc
+@cython.with_gil
+@cython.exceptval(check=False)
+def _content_size(data: cython.pointer[cython.const[cython.void]], size: cython.size_t) -> cython.ulonglong:
+    try:
+        return zstandard.frame_content_size(PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size))
+    except BaseException:
+        return cython.cast(cython.ulonglong, -1)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _frame_size(data: cython.pointer[cython.const[cython.void]], size: cython.size_t) -> cython.size_t:
+    return size  # `_decompress` refuses what follows a frame itself.
+
+
+hash64 = _hash64
+hash128 = _hash128
+zstd_compress = _compress
+zstd_decompress = _decompress
+zstd_create_compressor = _create
+zstd_create_decompressor = _create
+zstd_free_compressor = _free
+zstd_free_decompressor = _free
+zstd_is_error = _is_error
+zstd_content_size = _content_size
+zstd_frame_size = _frame_size
+
+
+def _address(library: object, name: str) -> int:
+    return ctypes.cast(getattr(library, name), ctypes.c_void_p).value
+
+
+def _bind_xxhash() -> bool:
+    global hash64, hash128
+    from xxhash import _xxhash
+
+    library = ctypes.CDLL(_xxhash.__file__)
+    # The dispatching variants choose by the processor at run time; some builds lack them.
+    suffix = "_dispatch" if hasattr(library, "XXH3_64bits_dispatch") and hasattr(library, "XXH3_128bits_dispatch") else ""
+    short: cython.size_t = _address(library, "XXH3_64bits" + suffix)
+    long: cython.size_t = _address(library, "XXH3_128bits" + suffix)
+    hash64 = cython.cast(hash64_t, cython.cast(cython.p_void, short))
+    hash128 = cython.cast(hash128_t, cython.cast(cython.p_void, long))
+    return True
+
+
+def _bind_zstandard() -> bool:
+    global zstd_compress, zstd_decompress, zstd_create_compressor, zstd_create_decompressor, zstd_free_compressor, zstd_free_decompressor
+    global zstd_is_error, zstd_content_size, zstd_frame_size
+    from zstandard import _cffi
+
+    names = "compressCCtx decompressDCtx createCCtx createDCtx freeCCtx freeDCtx isError getFrameContentSize findFrameCompressedSize"
+    found = [int(_cffi.ffi.cast("uintptr_t", _cffi.ffi.addressof(_cffi.lib, "ZSTD_" + name))) for name in names.split()]
+    address: cython.size_t[9]
+    i: cython.int
+    for i in range(9):
+        address[i] = found[i]
+    zstd_compress = cython.cast(compress_t, cython.cast(cython.p_void, address[0]))
+    zstd_decompress = cython.cast(decompress_t, cython.cast(cython.p_void, address[1]))
+    zstd_create_compressor = cython.cast(create_t, cython.cast(cython.p_void, address[2]))
+    zstd_create_decompressor = cython.cast(create_t, cython.cast(cython.p_void, address[3]))
+    zstd_free_compressor = cython.cast(free_t, cython.cast(cython.p_void, address[4]))
+    zstd_free_decompressor = cython.cast(free_t, cython.cast(cython.p_void, address[5]))
+    zstd_is_error = cython.cast(is_error_t, cython.cast(cython.p_void, address[6]))
+    zstd_content_size = cython.cast(content_size_t, cython.cast(cython.p_void, address[7]))
+    zstd_frame_size = cython.cast(frame_size_t, cython.cast(cython.p_void, address[8]))
+    return True
+
+
+def bind(direct: bool) -> None:
+    """Take the libraries' own functions where they can be had, or (for tests) none of them. Not while any kernel runs or has contexts."""
+    global hash64, hash128, zstd_compress, zstd_decompress, zstd_create_compressor, zstd_create_decompressor
+    global zstd_free_compressor, zstd_free_decompressor, zstd_is_error, zstd_content_size, zstd_frame_size
+    for name, bind_library in (("xxhash", _bind_xxhash), ("zstandard", _bind_zstandard)):
+        try:
+            DIRECT[name] = direct and bind_library()
+        except Exception:  # Whatever the wheel lacks: the stand-ins do.
+            DIRECT[name] = False
+    if not DIRECT["xxhash"]:
+        hash64, hash128 = _hash64, _hash128
+    if not DIRECT["zstandard"]:
+        zstd_compress, zstd_decompress = _compress, _decompress
+        zstd_create_compressor = zstd_create_decompressor = _create
+        zstd_free_compressor = zstd_free_decompressor = _free
+        zstd_is_error, zstd_content_size, zstd_frame_size = _is_error, _content_size, _frame_size
+
+
+bind(True)
+
+
+def xxh3_64(data: bytes) -> int:
+    """XXH3-64 through the pointer (tests)."""
+    return hash64(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+
+
+def xxh3_128(data: bytes) -> int:
+    """XXH3-128 through the pointer (tests)."""
+    result: Hash128 = hash128(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data))
+    return (cython.cast(object, result.high) << 64) | result.low

@@ -1,0 +1,82 @@
+"""Builds the compiled kernels, and goes on without them where there is no compiler.
+
+LSMSQL_REQUIRE_COMPILED=1 makes a kernel that cannot be compiled an error; LSMSQL_PURE=1 compiles nothing.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from setuptools import Extension, setup
+from setuptools.command.build_ext import build_ext
+
+COMPILED_MODULES = (
+#    "lsmsql.engine.kernel.block_cy",
+#    "lsmsql.engine.kernel.bloom_cy",
+#    "lsmsql.engine.kernel.cache_cy",
+    "lsmsql.engine.kernel.libraries_cy",
+#    "lsmsql.engine.kernel.memtable_cy",
+#    "lsmsql.engine.kernel.table_cy",
+)
+REQUIRE_COMPILED = os.environ.get("LSMSQL_REQUIRE_COMPILED") == "1"
+PURE = os.environ.get("LSMSQL_PURE") == "1"
+
+
+class OptionalBuild(build_ext):
+    """Leaves out what does not compile, says so, and lets the installation succeed (Extension(optional=True) does not survive every failure)."""
+
+    def run(self) -> None:
+        with self._optional("the compiled kernels"):
+            super().run()
+
+    def build_extension(self, ext: Extension) -> None:
+        with self._optional(ext.name):
+            super().build_extension(ext)
+
+    def get_outputs(self) -> list[str]:
+        return [output for output in super().get_outputs() if Path(output).exists()]
+
+    def copy_extensions_to_source(self) -> None:
+        """In place, copy those that were built."""
+        built = [ext for ext in self.extensions if Path(self.build_lib, self.get_ext_filename(self.get_ext_fullname(ext.name))).exists()]
+        everything, self.extensions = self.extensions, built
+        try:
+            super().copy_extensions_to_source()
+        finally:
+            self.extensions = everything
+
+    @contextmanager
+    def _optional(self, what: str) -> Iterator[None]:
+        try:
+            yield
+        except Exception as error:
+            if REQUIRE_COMPILED:
+                raise
+            print(f"warning: left out {what}: {error}; the plain Python kernels will be used", file=sys.stderr)
+
+
+def extensions() -> list[Any]:
+    """The extension modules to build; none without Cython or when the plain kernels are asked for."""
+    if PURE and REQUIRE_COMPILED:
+        raise SystemExit("LSMSQL_PURE=1 and LSMSQL_REQUIRE_COMPILED=1 contradict each other")
+    if PURE:
+        return []
+    try:
+        from Cython.Build import cythonize
+    except ImportError:
+        if REQUIRE_COMPILED:
+            raise
+        print("warning: left out the compiled kernels: no Cython; the plain Python kernels will be used", file=sys.stderr)
+        return []
+    modules = [
+        Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=["-O3", "-Wno-unreachable-code"]) for name in COMPILED_MODULES
+    ]
+    return cythonize(modules, build_dir="build/cython", compiler_directives={"language_level": 3})
+
+
+setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuild})
