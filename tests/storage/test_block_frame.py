@@ -155,6 +155,13 @@ def test_each_check_has_its_message(frame: bytes, check: str) -> None:
         open_frame("f", 0, frame, DATA)
 
 
+@pytest.mark.parametrize("fields", [{"codec": 2}, {"codec": 255}, {"flags": 8}, {"dictionary": 1}])
+def test_what_is_unknown_does_not_get_past_the_header(fields: dict[str, int]) -> None:
+    for call in (open_payload, read_header):
+        with pytest.raises(CorruptionError, match="is unknown"):
+            call("f", 0, forged(**fields), DATA)
+
+
 def test_only_data_blocks_may_be_huge() -> None:
     with pytest.raises(CorruptionError, match="over the limit"):
         open_frame("f", 0, forged(type=2, raw=RAW_BYTES_MAX + 1), FrameType.INDEX)

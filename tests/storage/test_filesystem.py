@@ -308,6 +308,10 @@ def test_a_lock_of_another_process_is_named_and_dies_with_it(tmp_path: Path) -> 
     with pytest.raises(LockedError, match="this process"):
         OsFileSystem().lock(path, 0)
     lock.release()
+    reader = OsFileSystem().lock(path, 0, shared=True)
+    with pytest.raises(LockedError, match="held by another process or a reader"):  # Not by the last exclusive holder.
+        OsFileSystem().lock(path, 0)
+    reader.release()
 
 
 def in_child(action: Callable[[], bool]) -> bool:

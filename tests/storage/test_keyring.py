@@ -20,6 +20,7 @@ from tests.proof.fault_filesystem import FaultFileSystem, crash_points, fault_po
 CHEAP = ScryptCost(n=2, r=1)
 RAW_KEY = bytes(range(32))
 PATH = "db/KEYS"
+FIXED_REST = b"d" * 16 + b"s" * 32  # Database id and salt.
 
 
 def made(key: Key = RAW_KEY) -> tuple[MemoryFileSystem, Keyring]:
@@ -181,6 +182,8 @@ def forged(offset: int, value: bytes) -> bytes:
         (64, b"\0\0\0\0"),  # epoch 0
         (64, b"\0\0\1\0"),  # epoch 65536
         (4000, b"\1"),  # in the zeros
+        (12, bytes(4) + FIXED_REST + bytes(64)),  # no epoch at all
+        (12, b"\2\0\0\0" + FIXED_REST + b"\1\0\0\0".ljust(64, b"k") * 2),  # one epoch twice
     ],
 )
 def test_impossible_fields_are_bounded_before_use(offset: int, value: bytes) -> None:
