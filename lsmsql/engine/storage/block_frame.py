@@ -40,7 +40,6 @@ MAGIC = 0x4D53
 FLAG_ENCRYPTED = 1
 RAW_BYTES_MAX = 256 << 20
 DATA_RAW_BYTES_MAX = 1_100_000_000  # One value may be 10^9 bytes.
-STORED_BYTES_MAX = (1 << 32) - 1
 
 _FIELDS = struct.Struct("<HBBBBHIII16s")
 _CHECK = struct.Struct("<I")
