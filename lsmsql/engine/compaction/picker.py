@@ -7,9 +7,11 @@ one its bytes against its target.
 
 from __future__ import annotations
 
+from bisect import bisect_left, bisect_right
 from collections.abc import Iterator, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
+from operator import attrgetter
 
 from ...options import Options
 from ..manifest.version import LEVELS, NO_TABLES, Levels, TableRecord, Version
@@ -127,7 +129,9 @@ def _into_next(tree_id: int, levels: Levels, level: int, tables: tuple[TableReco
 
 
 def _overlapping(level: Sequence[TableRecord], smallest: bytes, largest: bytes) -> tuple[TableRecord, ...]:
-    return tuple(table for table in level if table.overlaps(smallest, largest))
+    """The tables of a level from 1 on that may hold a key of [smallest, largest]; they are neighbours."""
+    first = bisect_left(level, smallest, key=attrgetter("largest"))
+    return tuple(level[first : bisect_right(level, largest, lo=first, key=attrgetter("smallest"))])
 
 
 def _range(tables: Sequence[TableRecord]) -> tuple[bytes, bytes]:
