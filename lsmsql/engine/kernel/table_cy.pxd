@@ -1,4 +1,4 @@
-from .block_cy cimport Layout, Scratch
+from .frame_cy cimport Scratch
 from .cache_cy cimport BlockCache
 from .native cimport Blk, Data, Tab, TabP, u8, u32, u64
 

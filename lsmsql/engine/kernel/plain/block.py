@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from ..kinds import KIND_READABLE_MAX, Kind
+from ..kinds import KEY_BYTES_MAX, KIND_READABLE_MAX, Kind
 
 HEADER = struct.Struct("<IBBBBQII")  # count, layout, flags, seqno width, value width, base seqno, value length, suffix bytes
 COLUMNS = 1
@@ -111,6 +111,8 @@ def decode_block(raw: bytes) -> Block:
 
 def _join_keys(raw: bytes, position: int, shared: Sequence[int], lengths: Sequence[int]) -> list[bytes]:
     keys, key = [], b""
+    if any(prefix + length > KEY_BYTES_MAX for prefix, length in zip(shared, lengths, strict=True)):
+        raise ValueError("data block key over the limit")
     for prefix, length in zip(shared, lengths, strict=True):
         if prefix > len(key):
             raise ValueError("data block key shares more than the key before it has")

@@ -1,0 +1,143 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Data block frames, compiled: storage/block_frame.py and storage/compression.py define them, frame_cy.pxd gives the C types."""
+
+from __future__ import annotations
+
+import cython
+
+if not cython.compiled:
+    raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
+
+from cython.cimports.libc.stdlib import free, malloc
+from cython.cimports.libc.string import memcpy
+from cython.cimports.lsmsql.engine.kernel.block_decode_cy import BLOCK_NO_MEMORY, BLOCK_OK, FRAME_BAD, PAYLOAD_BAD, block_measure
+from cython.cimports.lsmsql.engine.kernel.libraries_cy import (
+    hash64,
+    hash128,
+    zstd_compress,
+    zstd_content_size,
+    zstd_create_compressor,
+    zstd_create_decompressor,
+    zstd_decompress,
+    zstd_frame_size,
+    zstd_free_compressor,
+    zstd_free_decompressor,
+    zstd_is_error,
+)
+from cython.cimports.lsmsql.engine.kernel.native import FRAME_HEADER, SLACK, U32_MAX, Data, Hash128, Room, u8, u16, u32, u64
+
+_RATIO_MAX = cython.declare(u64, (128 << 10) // 3 + 1)  # as in storage/compression.py
+_RAW_MAX = cython.declare(u32, 1_100_000_000)  # as in storage/block_frame.py
+_MAGIC = cython.declare(u16, 0x4D53)
+_DATA = cython.declare(u8, 1)
+_NONE = cython.declare(cython.int, 0)
+_ZSTD = cython.declare(cython.int, 1)
+
+
+def frame_room(raw_size):
+    # zstd's bound: compressing into less would take its slower, checked path, and make other bytes.
+    margin: cython.size_t = ((128 << 10) - raw_size) >> 11 if raw_size < (128 << 10) else 0
+    return FRAME_HEADER + raw_size + (raw_size >> 8) + margin + SLACK
+
+
+def payload_seal(scratch, level, raw, size, out, codec):
+    written: cython.size_t
+    codec[0] = _NONE
+    if level:
+        if scratch.compressor == cython.NULL:
+            scratch.compressor = zstd_create_compressor()
+            if scratch.compressor == cython.NULL:
+                return 0
+        written = zstd_compress(scratch.compressor, out, frame_room(size) - FRAME_HEADER, raw, size, level)
+        if zstd_is_error(written):
+            return 0  # The room suffices and the level was checked: only memory can have run out.
+        if written < size:
+            codec[0] = _ZSTD
+            return written
+    memcpy(out, raw, size)
+    return size
+
+
+def frame_seal(scratch, level, raw, size, out):
+    codec: cython.int = 0
+    stored: cython.size_t = payload_seal(scratch, level, raw, size, out + FRAME_HEADER, cython.address(codec))
+    length: u32 = stored
+    raw_length: u32 = size
+    zero: u64 = 0
+    digest: Hash128
+    check: u32
+    if stored == 0:
+        return 0
+    memcpy(out, cython.address(_MAGIC), 2)
+    memcpy(out + 4, cython.address(zero), 8)  # No parity, key epoch 0, no dictionary.
+    out[2] = _DATA
+    out[3] = 0
+    out[4] = codec
+    memcpy(out + 12, cython.address(length), 4)
+    memcpy(out + 16, cython.address(raw_length), 4)
+    digest = hash128(out + FRAME_HEADER, stored)
+    memcpy(out + 20, cython.address(digest), 16)
+    check = hash64(out, 36) & U32_MAX
+    memcpy(out + 36, cython.address(check), 4)
+    return FRAME_HEADER + stored
+
+
+def frame_check(frame, size, codec, raw_length):
+    magic: u16
+    check: u32
+    stored: u32
+    dictionary: u32
+    digest: Hash128
+    found: Hash128
+    if size < FRAME_HEADER:
+        return FRAME_BAD
+    memcpy(cython.address(magic), frame, 2)
+    memcpy(cython.address(dictionary), frame + 8, 4)
+    memcpy(cython.address(stored), frame + 12, 4)
+    memcpy(raw_length, frame + 16, 4)
+    memcpy(cython.address(digest), frame + 20, 16)
+    memcpy(cython.address(check), frame + 36, 4)
+    codec[0] = frame[4]
+    if magic != _MAGIC or check != cython.cast(u32, hash64(frame, 36) & U32_MAX):
+        return FRAME_BAD
+    if frame[2] != _DATA or frame[3] or frame[5] or dictionary or codec[0] > _ZSTD or raw_length[0] > _RAW_MAX:
+        return FRAME_BAD
+    if stored != size - FRAME_HEADER or (codec[0] == _NONE and stored != raw_length[0]):
+        return FRAME_BAD
+    found = hash128(frame + FRAME_HEADER, stored)
+    return BLOCK_OK if found.low == digest.low and found.high == digest.high else FRAME_BAD
+
+
+def payload_decode(scratch, codec, raw_length, payload, size, layout):
+    raw: Room
+    if codec == _NONE:
+        return block_measure(payload, size, layout) if size == raw_length else PAYLOAD_BAD
+    if codec != _ZSTD or raw_length == 0 or raw_length > _RAW_MAX or raw_length > cython.cast(u64, size) * _RATIO_MAX:
+        return PAYLOAD_BAD
+    if zstd_content_size(payload, size) != raw_length or zstd_frame_size(payload, size) != size:
+        return PAYLOAD_BAD
+    if scratch.room < cython.cast(cython.size_t, raw_length) + SLACK:
+        raw = cython.cast(Room, malloc(raw_length + raw_length // 4 + 4096))
+        if raw == cython.NULL:
+            return BLOCK_NO_MEMORY
+        free(scratch.raw)
+        scratch.raw = raw
+        scratch.room = raw_length + raw_length // 4 + 4096
+    if scratch.decompressor == cython.NULL:
+        scratch.decompressor = zstd_create_decompressor()
+        if scratch.decompressor == cython.NULL:
+            return BLOCK_NO_MEMORY
+    if zstd_decompress(scratch.decompressor, scratch.raw, raw_length, payload, size) != raw_length:
+        return PAYLOAD_BAD
+    return block_measure(scratch.raw, raw_length, layout)
+
+
+def scratch_free(scratch):
+    if scratch.compressor != cython.NULL:
+        zstd_free_compressor(scratch.compressor)
+    if scratch.decompressor != cython.NULL:
+        zstd_free_decompressor(scratch.decompressor)
+    free(scratch.raw)
+    scratch.compressor = scratch.decompressor = cython.NULL
+    scratch.raw = cython.NULL
+    scratch.room = 0
