@@ -30,7 +30,8 @@ class Manifest:
     """The version of one directory. One thread at a time (the caller's lock); the properties may be read by any.
 
     database_id: 16 bytes; version: after the last durable edit, whose number is `version.number`; options_text: as last saved;
-    generation: the one that CURRENT names.
+    generation: the one that CURRENT names; rotate_bytes: size of event log at which an edit opens the next one (the saved options, known only
+    now, may say).
     """
 
     def __init__(
@@ -50,7 +51,7 @@ class Manifest:
         self._directory = directory
         self._keyring = keyring
         self._current = current
-        self._rotate_bytes = rotate_bytes
+        self.rotate_bytes = rotate_bytes
         self._clock = clock or _now_us
         self._log: EventLog | None = None
         self._failure: BaseException | None = None
@@ -174,7 +175,7 @@ class Manifest:
 
     def _rotate_at(self) -> int:
         """The size of event log at which an edit opens a new generation; not below the snapshot's, so that rewriting it stays cheap per edit."""
-        return max(self._rotate_bytes, self._current.snapshot.length) if self._rotate_bytes else 0
+        return max(self.rotate_bytes, self._current.snapshot.length) if self.rotate_bytes else 0
 
     def _unused_generation(self) -> int:
         """One above every generation that left a file here: an interrupted rotation's names are not used again."""

@@ -1,0 +1,107 @@
+"""Background: the only threads. One flushes, one compacts; or none, and the writing call does the work itself."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+
+from ..errors import Error
+from .storage.filesystem import lower_thread_priority
+from .upkeep import Stopped, Upkeep
+
+_OBSOLETE_RETRY_SECONDS = 0.5
+
+
+class Inline:
+    """No threads: `wake` does everything that is due before it returns, always in the same order."""
+
+    def __init__(self, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+
+    def wake(self) -> None:
+        upkeep = self._upkeep
+        while upkeep.flush_next() or upkeep.compact_next():
+            pass
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Do what is due; then nothing is left to wait for."""
+        self.wake()
+
+    def wait_idle(self) -> None:
+        self.wake()
+
+    def stop(self) -> None:
+        self._upkeep.stopping = True
+
+
+class Background:
+    """A thread for flushes and one for compactions, at low priority. Flushes have their own, so that none queues behind a long compaction.
+
+    Their errors stay in `upkeep.error`. `collect` removes obsolete files and returns how many must wait.
+    """
+
+    def __init__(self, upkeep: Upkeep, collect: Callable[[], int]) -> None:
+        self._upkeep = upkeep
+        self._collect = collect
+        self._changed = threading.Condition()
+        self._working = 0
+        self._threads = [
+            threading.Thread(target=self._run, args=(upkeep.flush_next, lambda: bool(upkeep.sealed())), name="lsmsql flush", daemon=True),
+            threading.Thread(target=self._run, args=(upkeep.compact_next, upkeep.compaction_due), name="lsmsql compaction", daemon=True),
+        ]
+        for thread in self._threads:
+            thread.start()
+
+    def wake(self) -> None:
+        """Tell the threads, and those who wait, that something may have changed."""
+        with self._changed:
+            self._changed.notify_all()
+
+    def _run(self, work: Callable[[], bool], due: Callable[[], bool]) -> None:
+        lower_thread_priority()
+        upkeep = self._upkeep
+        while True:
+            waiting = self._collect()
+            with self._changed:
+                if upkeep.stopping:
+                    return
+                if upkeep.error is not None or not due():
+                    # With a timeout only while a file waits for its last reader: finalizers must not notify, since they may run anywhere.
+                    self._changed.wait(_OBSOLETE_RETRY_SECONDS if waiting else None)
+                    continue
+                self._working += 1
+            try:
+                work()
+            except Stopped:
+                pass
+            except BaseException as error:
+                if upkeep.error is None:
+                    upkeep.error = error
+            finally:
+                with self._changed:
+                    self._working -= 1
+                    self._changed.notify_all()
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        """Wait for a condition that upkeep brings about. Raises if upkeep has failed, or the database is closing."""
+        upkeep = self._upkeep
+        with self._changed:
+            while not condition():
+                upkeep.check()
+                if upkeep.stopping:
+                    raise Error("the database is closing")
+                self._changed.notify_all()
+                self._changed.wait()
+        upkeep.check()
+
+    def wait_idle(self) -> None:
+        upkeep = self._upkeep
+        self.wait_until(lambda: not self._working and not upkeep.sealed() and not upkeep.compaction_due())
+
+    def stop(self) -> None:
+        """End the threads. What they were doing is given up; nothing durable depends on it."""
+        self._upkeep.stopping = True
+        self.wake()
+        for thread in self._threads:
+            if thread is not threading.current_thread():
+                thread.join()

@@ -1,0 +1,306 @@
+"""Database: one directory, one writing process, named trees on one line of commits. Opens, closes and delegates."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterable
+from types import TracebackType
+from typing import Any
+
+from ..errors import ClosedError, ConflictError, HistoryError, UsageError
+from ..options import DURABILITIES, Options
+from . import open_directories, statistics
+from .background import Background, Inline
+from .commit import CommitLine
+from .ingest import ingest
+from .manifest.version_edit import VersionEdit
+from .pins import Pins
+from .read_view import ReadView
+from .recovery import Recovered, recover
+from .snapshot import Snapshot
+from .storage.filenames import FileKind, file_name
+from .storage.filesystem import FileSystem, Lock, OsFileSystem
+from .storage.memory_filesystem import MemoryFileSystem
+from .tree import Moment, Refusal, Tree
+from .upkeep import Upkeep
+from .write_batch import WriteBatch
+
+SQL_PREFIX = "sql:"
+_CLOSED = "the database is closed"
+
+
+class Database:
+    """Made by `lsmsql.open`. Safe to use from several threads. Close it, or use it with `with`.
+
+    path: the directory; options: those in force; database_id: 16 random bytes, for life.
+    """
+
+    def __init__(self, path: str, recovered: Recovered, lock: Lock, identity: Any) -> None:
+        self.path = path
+        self._line = line = recovered.line
+        self.options = line.options
+        self.database_id = line.database_id
+        self._lock = lock
+        self._identity = identity
+        self._published = line.published
+        self._pins = Pins(line.published)
+        self._upkeep = Upkeep(line, self._pins)
+        self._worker: Background | Inline = Inline(self._upkeep)
+        if recovered.damaged:
+            # What was cut or skipped must not be judged again, by another mode even: from here on the tables are the truth.
+            while self._upkeep.flush_next():
+                pass
+        if self.options.background:
+            self._worker = Background(self._upkeep, line.obsolete.collect)
+        self._worker.wake()  # For the generations that were replayed.
+        self._commits = CommitLine(line, self._upkeep, self._worker, recovered.generation, recovered.previous)
+        self._upkeep.on_change = self._commits.update_pressure
+        self._commits.update_pressure()
+        self._trees: dict[tuple[str, bool], Tree] = {}
+        self._naming = threading.Lock()
+        self._closed = ""
+
+    @classmethod
+    def open(
+        cls,
+        path: str,
+        options: Options | None = None,
+        *,
+        key: str | bytes | None = None,
+        create: bool = True,
+        filesystem: FileSystem | None = None,
+    ) -> Database:
+        """See `lsmsql.open`."""
+        path = str(path)
+        if path in ("", ":memory:") and filesystem is None:
+            path, filesystem = "/memory", MemoryFileSystem()
+        fs = filesystem or OsFileSystem()
+        directory = fs.absolute(path)
+        if not fs.exists(directory):
+            if not create:
+                raise UsageError(f"there is no database at {path}")
+            fs.make_directory(directory)
+            fs.sync_directory(fs.absolute(fs.join(directory, "..")))  # Before anything in it is promised to last.
+        identity = fs.identity(directory)
+        open_directories.require_unopened(identity, path)
+        lock = fs.lock(fs.join(directory, file_name(FileKind.LOCK)), (options or Options()).lock_timeout)
+        try:
+            database = cls(path, recover(fs, directory, options, key, create), lock, identity)
+        except BaseException:
+            lock.release()
+            raise
+        open_directories.register(identity, database)
+        return database
+
+    @property
+    def seqno(self) -> int:
+        """Of the last published commit."""
+        return self._published.seqno
+
+    # Trees.
+
+    def tree(self, name: str, create: bool = True) -> Tree:
+        """The tree of a name. Names that start with "sql:" belong to SQL: readable, and UsageError on write. UsageError if there is none."""
+        sql = name.startswith(SQL_PREFIX)
+        return self._tree(name, create and not sql, writable=not sql)
+
+    def sql_tree(self, name: str, create: bool = True) -> Tree:
+        """For the SQL layer: as `tree`, with the right to write to the trees whose names start with "sql:"."""
+        return self._tree(name, create, writable=True)
+
+    def _tree(self, name: str, create: bool, writable: bool) -> Tree:
+        self._require_open()
+        with self._naming:
+            tree = self._trees.get((name, writable))
+            if tree is not None:
+                return tree
+            tree_id = self._tree_id(name)
+            if tree_id is None:
+                if not create:
+                    raise UsageError(f"there is no tree {name!r}")
+                self._commits.check()
+                tree_id = self._line.version.next_tree_id
+                self._edit(VersionEdit(trees_created=((tree_id, name),)))
+            writer = self._commits if writable else Refusal(f"tree {name!r} belongs to SQL: write to it through its table")
+            tree = self._trees[name, writable] = Tree(self, self._published, tree_id, name, writer)
+            return tree
+
+    def _tree_id(self, name: str) -> int | None:
+        return next((tree_id for tree_id, other in self._line.version.trees.items() if other == name), None)
+
+    def _edit(self, edit: VersionEdit) -> None:
+        try:
+            self._line.install(edit)
+        except ValueError as error:  # It does not fit the version: nothing has happened.
+            raise UsageError(str(error)) from None
+
+    def tree_names(self) -> list[str]:
+        self._require_open()
+        return sorted(self._line.version.trees.values())
+
+    def drop_tree(self, name: str) -> None:
+        """Remove a tree and all its history; open views and scans keep what they see. UsageError if there is none."""
+        self._require_open()
+        with self._commits.held(), self._naming:
+            self._commits.check()
+            tree_id = self._tree_id(name)
+            if tree_id is None:
+                raise UsageError(f"there is no tree {name!r}")
+            for writable in (False, True):
+                tree = self._trees.pop((name, writable), None)
+                if tree is not None:
+                    tree.refuse_writes(f"tree {name!r} was dropped")
+            self._edit(VersionEdit(trees_dropped=(tree_id,)))
+
+    # Writing.
+
+    def batch(self) -> WriteBatch:
+        """An empty write batch. `with engine.batch() as batch:` commits it at a clean end."""
+        self._require_open()
+        return WriteBatch(self, self.commit)
+
+    def commit(self, batch: WriteBatch, durability: str | None = None) -> int:
+        """Commit a batch whole and return its seqno; an empty one writes nothing and returns the last. The batch keeps its operations.
+
+        durability: instead of options.durability. When it raises, nothing of the batch is visible."""
+        if durability is not None and durability not in DURABILITIES:
+            raise UsageError(f"durability must be one of {', '.join(DURABILITIES)}, not {durability!r}")
+        if not batch.belongs_to(self):
+            raise UsageError("the batch belongs to another database")
+        if not len(batch):
+            self._require_open()
+            return self._published.seqno
+        return self._commits.commit(batch.operations.payload(), batch.operations.trees(), durability)
+
+    def ingest_into(self, tree: Tree, rows: Iterable[tuple[bytes, bytes]]) -> int:
+        """See Tree.ingest."""
+        self._require_open()
+        return ingest(self._line, self._commits, self._upkeep, tree.id, rows)
+
+    def delete_range_of(self, tree: Tree, lower: bytes | None, upper: bytes | None) -> None:
+        """See Tree.__delitem__."""
+        with self.batch() as batch:
+            for key, _ in tree.scan(lower, upper):
+                batch.delete(tree, key)
+
+    # Reading as of a moment.
+
+    def read_view(self, seqno: int | None = None) -> ReadView:
+        """Everything as of a seqno (default: now). HistoryError when it is not retained, or lies in the future."""
+        self._require_open()
+        return ReadView(self._pins, seqno)
+
+    def view_at(self, moment: Moment | None) -> tuple[ReadView, bool]:
+        """The view for a `snapshot=` argument, and whether the caller must close it."""
+        if isinstance(moment, ReadView):
+            return moment, False
+        if isinstance(moment, Snapshot):
+            return self.read_view(moment.seqno), True
+        if isinstance(moment, str):
+            names = self.snapshots()
+            if moment not in names:
+                raise HistoryError(f"there is no snapshot named {moment!r}")
+            return self.read_view(names[moment]), True
+        return self.read_view(moment), True
+
+    def snapshot(self, name: str | None = None) -> Snapshot:
+        """Keep the history of now readable: while the snapshot is open or, with a name, until `release(name)`, in later processes too.
+
+        ConflictError if the name is taken."""
+        self._require_open()
+        if name is None:
+            return Snapshot(self._pins)
+        with self._commits.held():
+            self._commits.check()
+            if name in self._line.version.snapshots:
+                raise ConflictError(f"there is a snapshot named {name!r} already")
+            # Before the name is durable: a power loss must not take the commits that it promises.
+            self._commits.sync()
+            snapshot = Snapshot(self._pins, name=name)
+            try:
+                self._edit(VersionEdit(snapshots_set=((name, snapshot.seqno),)))
+            except BaseException:
+                snapshot.close()
+                raise
+            return snapshot
+
+    def release(self, name: str) -> None:
+        """Give up a named snapshot; its history goes with the next compactions. UsageError if there is none."""
+        self._require_open()
+        self._commits.check()
+        self._edit(VersionEdit(snapshots_released=(name,)))
+
+    def snapshots(self) -> dict[str, int]:
+        """The named snapshots and their seqnos."""
+        self._require_open()
+        return dict(self._line.version.snapshots)
+
+    # Upkeep.
+
+    def flush(self) -> None:
+        """Move everything committed so far from the WAL into SSTables, and wait until that is done."""
+        self._require_open()
+        with self._commits.held():
+            self._commits.check()
+            if self._commits.has_commits:
+                self._commits.rotate()
+        self._worker.wait_until(lambda: not self._upkeep.sealed())
+
+    def compact(self, tree: Tree | None = None) -> None:
+        """Flush, and merge all SSTables of a tree (default: of every tree) into one level, dropping what no reader may ask for."""
+        self.flush()
+        for tree_id in [tree.id] if tree is not None else sorted(self._line.version.trees):
+            self._upkeep.compact_all(tree_id)
+
+    def wait_idle(self) -> None:
+        """Wait until no flush or compaction is due."""
+        self._require_open()
+        self._worker.wait_idle()
+
+    def statistics(self) -> statistics.Statistics:
+        """Counters since opening and sizes now; see statistics.py for the names."""
+        self._require_open()
+        return statistics.gather(self._line, self._commits, self._upkeep, self._pins)
+
+    # The end.
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClosedError(self._closed)
+
+    def close(self) -> None:
+        """Sync the WAL, stop the threads, close every file, let go of the directory. Memtables stay in the WAL: opening reads them back.
+
+        Closing twice is allowed. An OSError of the last sync is raised after everything else was done."""
+        with self._naming:
+            if self._closed:
+                return
+            self._closed = _CLOSED
+        self._worker.stop()
+        with self._commits.held():
+            self._commits.refuse(ClosedError(_CLOSED))
+            try:
+                if not self._commits.failed:
+                    self._commits.sync()
+            finally:
+                self._line.shut(_CLOSED)
+                try:
+                    self._line.close_files()
+                finally:
+                    self._lock.release()
+                    open_directories.unregister(self._identity)
+
+    def forked(self) -> None:
+        """In the child of a fork: nothing here may be used any more, and no lock can be waited for."""
+        self._closed = "opened before fork"
+        self._line.shut(self._closed)
+        self._commits.forked()
+
+    def __enter__(self) -> Database:
+        return self
+
+    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
+        self.close()
+
+    def __repr__(self) -> str:
+        return f"<lsmsql.Database {self.path!r}{', closed' if self._closed else ''}>"

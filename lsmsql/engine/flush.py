@@ -1,0 +1,65 @@
+"""Flush: one sealed generation becomes one SSTable per tree, and one edit puts them in its WAL's place."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+from .generation import Generation
+from .manifest.version import TableRecord
+from .manifest.version_edit import VersionEdit
+from .pins import Pins
+from .sstable.writer import TableSink, table_stream, write_tables
+from .version_line import VersionLine
+
+_ONE_FILE = 1 << 62  # A memtable is one table, however large.
+
+
+def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace: Callable[[int], None] | None = None) -> tuple[TableRecord, ...]:
+    """Flush the oldest generation, which is sealed. Returns the tables that were written.
+
+    Oldest first: else a crash in between could lose an older commit and keep a newer one. pace: see TableSink.
+    """
+    floor, retained = pins.retention()
+    version = line.version
+    records: list[TableRecord] = []
+    for tree_id in generation.arena.trees():
+        if tree_id in version.trees:  # Dropped trees leave their entries behind.
+            records += _flush_tree(line, generation, tree_id, floor, retained, pace)
+    if records:
+        line.fs.sync_directory(line.directory)  # Before the edit: a table that the manifest names and that is missing is corruption.
+    added = tuple(records)
+    opened = line.open_tables(added)
+    edit = VersionEdit(added=added, wals_removed=(generation.wal.id,), floor=floor, last_seqno=generation.last_seqno)
+    line.install(edit, opened, retire=generation)
+    generation.wal.close()
+    line.obsolete.add_path(generation.wal.path)  # Nothing names it any more; a crash leaves it to recovery, which removes it.
+    line.obsolete.collect()
+    return added
+
+
+def _flush_tree(
+    line: VersionLine, generation: Generation, tree_id: int, floor: int, retained: list[int], pace: Callable[[int], None] | None
+) -> list[TableRecord]:
+    stream = table_stream(
+        [generation.arena.memtable(tree_id)],
+        line.options,
+        encrypted=line.keyring is not None,
+        floor=floor,
+        snapshots=retained,
+        table_bytes=_ONE_FILE,
+    )
+    version = line.version
+    sink = TableSink(
+        fs=line.fs,
+        directory=line.directory,
+        database_id=line.database_id,
+        keyring=line.keyring,
+        new_file_id=line.new_file_id,
+        options=line.options,
+        tree_id=tree_id,
+        tree_name=version.trees.get(tree_id, ""),
+        level=0,
+        edit_number=version.number,
+        pace=pace,
+    )
+    return write_tables(stream, sink)

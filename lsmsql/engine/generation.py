@@ -1,0 +1,21 @@
+"""Generation: one WAL file and the memtables it feeds, sealed, flushed and retired as a whole."""
+
+from __future__ import annotations
+
+from .kernel import MemtableArena
+from .wal import Wal
+
+
+class Generation:
+    """arena: the memtables of all trees; trees: those that have one there; last_seqno: of the newest commit in it (0: none).
+
+    The newest generation of a read state takes commits; every other is sealed and never changes again.
+    """
+
+    __slots__ = ("arena", "last_seqno", "trees", "wal")
+
+    def __init__(self, arena: MemtableArena, wal: Wal, last_seqno: int = 0) -> None:
+        self.arena = arena
+        self.wal = wal
+        self.trees: set[int] = set(arena.trees())
+        self.last_seqno = last_seqno

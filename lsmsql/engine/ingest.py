@@ -1,0 +1,90 @@
+"""Ingest: sorted rows straight into SSTables, as one commit that never passes through the WAL (engine rule 20)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+
+from .commit import CommitLine
+from .kernel import SortedRows
+from .manifest.version import NO_TABLES, Levels, TableRecord
+from .manifest.version_edit import VersionEdit
+from .sstable.writer import TableSink, UnfinishedTable, begin_tables, discard_tables, finish_tables, table_stream
+from .upkeep import Upkeep
+from .version_line import VersionLine
+
+
+def ingest(line: VersionLine, commits: CommitLine, upkeep: Upkeep, tree_id: int, rows: Iterable[tuple[bytes, bytes]]) -> int:
+    """Write `rows` into one tree; returns the seqno of that commit (no rows: the last one, and nothing is written).
+
+    The rows are at seqno 0 in the files; readers add the table's own, which is known only at the end."""
+    commits.check()
+    version = line.version
+    sink = TableSink(
+        fs=line.fs,
+        directory=line.directory,
+        database_id=line.database_id,
+        keyring=line.keyring,
+        new_file_id=line.new_file_id,
+        options=line.options,
+        tree_id=tree_id,
+        tree_name=version.trees.get(tree_id, ""),
+        level=0,
+        edit_number=version.number,
+    )
+    begun = begin_tables(table_stream([SortedRows(rows)], line.options, encrypted=line.keyring is not None, floor=0), sink)
+    if not begun:
+        return line.published.seqno
+    try:
+        with commits.held():
+            commits.admit((tree_id,))
+            return _finish(line, commits, upkeep, begun, sink)
+    except BaseException:
+        discard_tables(begun, line.fs)  # Before the edit nothing names them, and afterwards `begun` is empty.
+        raise
+
+
+def _finish(line: VersionLine, commits: CommitLine, upkeep: Upkeep, begun: list[UnfinishedTable], sink: TableSink) -> int:
+    # The edit below is durable at once, so everything before it must be too: history has no holes.
+    commits.sync()
+    if _overlaps_memtables(line, sink.tree_id, begun):
+        # An older version of a key may not be flushed after this newer one: it would lie above it.
+        if commits.has_commits:
+            commits.rotate()
+        while upkeep.flush_next():
+            pass
+    seqno = commits.next_seqno()
+    # A running compaction may write where these rows would go, so then they stay in level 0.
+    alone = upkeep.compacting.acquire(blocking=False)
+    try:
+        level = _level_for(line.version.levels.get(sink.tree_id, NO_TABLES), begun) if alone else 0
+        records = tuple(finish_tables(begun, replace(sink, level=level), seqno))
+        line.fs.sync_directory(line.directory)  # Before the edit that names them.
+        opened = line.open_tables(records)
+        begun.clear()  # From here on a failure leaves it open whether the edit is durable, so the files stay for recovery to judge.
+        commits.publish_with(seqno, lambda: line.install(VersionEdit(added=records), opened))
+    finally:
+        if alone:
+            upkeep.compacting.release()
+    upkeep.on_change()
+    return seqno
+
+
+def _overlaps_memtables(line: VersionLine, tree_id: int, begun: Sequence[UnfinishedTable]) -> bool:
+    """Whether any generation may hold a key in the range of the new tables."""
+    return any(generation.arena.memtable(tree_id) is not None for generation in line.published.state.generations)
+
+
+def _level_for(levels: Levels, begun: Sequence[UnfinishedTable]) -> int:
+    """The deepest level that the tables fit into without overlapping anything there or above: the less has to be rewritten later."""
+    found = 0
+    for number, level in enumerate(levels):
+        if any(_overlaps(record, table) for record in level for table in begun):
+            break
+        found = number
+    return found
+
+
+def _overlaps(record: TableRecord, table: UnfinishedTable) -> bool:
+    assert table.summary is not None
+    return record.overlaps(table.summary.smallest, table.summary.largest)

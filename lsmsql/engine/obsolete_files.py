@@ -1,0 +1,73 @@
+"""Files that the manifest no longer names: removed as soon as no live version holds them."""
+
+from __future__ import annotations
+
+import threading
+import weakref
+from collections.abc import Iterable
+
+from .kernel import Table
+from .read_state import LiveVersion
+from .sstable.reader import close_table
+from .storage.filesystem import FileSystem
+
+
+class ObsoleteFiles:
+    """removed: files removed so far. A file that cannot be removed is tried again at every `collect`; after a crash the next opening of
+    the database removes it as an orphan."""
+
+    def __init__(self, fs: FileSystem) -> None:
+        self._fs = fs
+        self._lock = threading.Lock()
+        self._live: weakref.WeakSet[LiveVersion] = weakref.WeakSet()
+        self._tables: dict[int, tuple[str, Table]] = {}
+        self._paths: list[str] = []
+        self.removed = 0
+
+    def watch(self, live: LiveVersion) -> None:
+        with self._lock:
+            self._live.add(live)
+
+    def add_tables(self, tables: Iterable[tuple[int, str, Table]]) -> None:
+        """(file id, path, open table) that the newest version does not hold any more."""
+        with self._lock:
+            self._tables.update((file_id, (path, table)) for file_id, path, table in tables)
+
+    def add_path(self, path: str) -> None:
+        """A file that nobody reads."""
+        with self._lock:
+            self._paths.append(path)
+
+    @property
+    def waiting(self) -> int:
+        return len(self._tables) + len(self._paths)
+
+    def collect(self) -> int:
+        """Close and remove what no live version needs, and return how much must wait. Never raises for a file that stays."""
+        if not self.waiting:
+            return 0
+        with self._lock:
+            live = list(self._live)
+            for file_id in [file_id for file_id in self._tables if not any(file_id in version.tables for version in live)]:
+                path, table = self._tables.pop(file_id)
+                close_table(table)
+                self._paths.append(path)
+            self._paths = [path for path in self._paths if not self._remove(path)]
+            return self.waiting
+
+    def _remove(self, path: str) -> bool:
+        try:
+            self._fs.remove(path)
+        except FileNotFoundError:
+            pass
+        except OSError:
+            return False  # Not fatal: the manifest does not name it, so it costs space only.
+        self.removed += 1
+        return True
+
+    def close_tables(self) -> None:
+        """Close what is still waiting, at the end of the database's life."""
+        with self._lock:
+            for _, table in self._tables.values():
+                close_table(table)
+            self._tables.clear()

@@ -1,0 +1,113 @@
+"""ReadView: the whole database at one seqno, taken once together: generations, one version over all trees, seqno."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+from ..errors import ClosedError, HistoryError
+from .kernel import Kind, Scan
+from .kernel import get as kernel_get
+from .kernel import get_many as kernel_get_many
+from .pins import Pins
+from .read_state import ReadState
+from .write_batch import WriteBatch
+
+
+class AnyTree(Protocol):
+    """What a view needs of a tree."""
+
+    @property
+    def id(self) -> int: ...
+
+
+class ReadView:
+    """Reads at `seqno` whatever is committed meanwhile. Holds memtables and files until it is closed: close it, or use it with `with`.
+
+    Arguments `batch` and `mark` put the operations of a write batch, or its first `mark` ones, before everything else.
+    """
+
+    __slots__ = ("_pins", "_state", "seqno")
+
+    def __init__(self, pins: Pins, seqno: int | None = None) -> None:
+        """seqno: None for the last published. HistoryError when it is not retained, or not yet there."""
+        self._state: ReadState | None = None
+        self._pins = pins
+        self.seqno, self._state = pins.pin(seqno)
+
+    def get(self, tree: AnyTree, key: bytes, batch: WriteBatch | None = None, mark: int | None = None) -> bytes | None:
+        """The value of a key, or None."""
+        if batch is not None:
+            found = batch.operations.get(tree.id, key, mark)
+            if found is not None:
+                return found[1] if found[0] == Kind.VALUE else None
+        state = self._state
+        if state is None:
+            raise ClosedError("the read view is closed")
+        memtables, levels = state.sources.get(tree.id) or state.open_sources(tree.id)
+        return kernel_get(memtables, levels, key, self.seqno)  # type: ignore[no-any-return]
+
+    def get_many(self, tree: AnyTree, keys: Sequence[bytes]) -> list[bytes | None]:
+        """The values of keys, in their order; None where there is none."""
+        memtables, levels = self._opened().sources_of(tree.id)
+        return kernel_get_many(memtables, levels, keys, self.seqno)  # type: ignore[no-any-return]
+
+    def scan(
+        self,
+        tree: AnyTree,
+        lower: bytes | None = None,
+        upper: bytes | None = None,
+        *,
+        reverse: bool = False,
+        limit: int | None = None,
+        since: int = 0,
+        batch: WriteBatch | None = None,
+        mark: int | None = None,
+        close: bool = False,
+    ) -> Scan:
+        """The rows with lower <= key < upper, as a kernel Scan: iterable of (key, value), `fill(n)`, `next_block()`, `close()`.
+
+        since: only rows changed by a commit after this seqno (0: all); HistoryError when that is no longer known. close: close the view with
+        the scan. A scan stays valid when its view is closed."""
+        state = self._opened()
+        if 0 < since < state.version.floor:
+            raise HistoryError(f"changes since seqno {since} are not known any more; the oldest that are: since {state.version.floor}")
+        memtables, levels = state.sources_of(tree.id)
+        layer = batch.operations.memtable(tree.id, mark) if batch is not None else None
+        return Scan(
+            [layer, *memtables] if layer is not None else memtables,
+            levels,
+            lower,
+            upper,
+            self.seqno,
+            reverse=reverse,
+            since=since,
+            limit=limit,
+            # What a scan of everything reads would only push out what others read again.
+            keep=not (lower is None and upper is None and limit is None),
+            on_close=self._release if close else state.release,
+        )
+
+    def _opened(self) -> ReadState:
+        if self._state is None:
+            raise ClosedError("the read view is closed")
+        return self._state
+
+    def _release(self) -> None:
+        # From a finalizer too, so it takes no lock and removes no file.
+        state, self._state = self._state, None
+        if state is not None:
+            self._pins.release(self.seqno)
+
+    def close(self) -> None:
+        """Let go of the history and the files. Closing twice is allowed."""
+        self._release()
+
+    def __enter__(self) -> ReadView:
+        return self
+
+    def __exit__(self, *_: Any) -> None:
+        self.close()
+
+    def __del__(self) -> None:
+        self._release()

@@ -1,0 +1,132 @@
+"""Recovery: from a directory to an open database. A crash at any step leaves a directory that the next recovery reads as well.
+
+Nothing is written before everything that the manifest names was read and found to fit together; only then is a new WAL begun, and only
+after that are files that nothing names removed. An old WAL or event log is never appended to.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from ..errors import CorruptionError, UsageError
+from ..options import Options
+from .generation import Generation
+from .kernel import BlockCache, Table
+from .manifest.current import read_current
+from .manifest.manifest import Manifest
+from .manifest.version import Version
+from .manifest.version_edit import VersionEdit
+from .replay import Replayed, replay_wals
+from .sstable.reader import close_table, open_table
+from .storage.filenames import FileKind, file_name, parse_file_name
+from .storage.filesystem import FileSystem
+from .storage.keyring import Keyring
+from .version_line import VersionLine
+
+
+@dataclass
+class Recovered:
+    """line: published, with the generations of the old WALs sealed behind the new one. previous: seqno of the last commit record.
+    damaged: the WALs were cut or skipped, so they must be flushed before anything else is promised."""
+
+    line: VersionLine
+    generation: Generation
+    previous: int
+    damaged: bool
+
+
+def recover(fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None, create: bool) -> Recovered:
+    """Open a directory whose lock is held. options: None for those saved with the data.
+
+    CorruptionError names what does not fit; KeyUnavailableError when the key does not open it, before anything else is looked at; UsageError
+    when there is no database and `create` is False, or a key was given for one that is not encrypted."""
+    current = read_current(fs, directory)
+    if current is None:
+        if not create:
+            raise UsageError(f"there is no database in {directory}")
+        keyring, manifest, options = _create(fs, directory, options, key)
+    else:
+        keyring = _open_keyring(fs, directory, current.encrypted, key)
+        manifest = Manifest.open(fs, directory, keyring)
+        if options is None:
+            options = _saved_options(fs, directory, manifest.options_text)
+    manifest.rotate_bytes = options.manifest_bytes  # Known only now, if it was saved.
+    line = VersionLine(fs, directory, keyring, manifest, options, BlockCache(options.cache_bytes))
+    tables: dict[int, Table] = {}
+    try:
+        _open_tables(line, tables)
+        replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options)
+        return _begin(line, tables, replayed)
+    except BaseException:
+        for table in tables.values():
+            close_table(table)
+        manifest.close()
+        raise
+
+
+def _create(fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None) -> tuple[Keyring | None, Manifest, Options]:
+    options = options or Options()
+    keys = fs.join(directory, file_name(FileKind.KEYS))
+    if fs.exists(keys):
+        # No CURRENT, so the creation that made it was interrupted, and nothing was ever encrypted with it.
+        fs.remove(keys)
+    # KEYS before CURRENT: once CURRENT says "encrypted", its keys are durable.
+    keyring = Keyring.create(fs, directory, key) if key is not None else None
+    return keyring, Manifest.create(fs, directory, keyring, options.to_text()), options
+
+
+def _open_keyring(fs: FileSystem, directory: str, encrypted: bool, key: str | bytes | None) -> Keyring | None:
+    if encrypted:
+        return Keyring.open(fs, directory, key)
+    if key is not None:
+        raise UsageError(f"the database in {directory} is not encrypted, but a key was given")
+    return None
+
+
+def _saved_options(fs: FileSystem, directory: str, text: str) -> Options:
+    try:
+        return Options.from_text(text)
+    except UsageError as error:
+        raise CorruptionError(fs.join(directory, "manifest"), None, f"the saved options cannot be read: {error}") from None
+
+
+def _open_tables(line: VersionLine, tables: dict[int, Table]) -> None:
+    version = line.version
+    for record in version.tables():
+        table = open_table(line.fs, line.directory, record, line.keyring, line.cache, database_id=line.database_id)
+        tables[record.file_id] = table
+        if table.source.properties.edit_number > version.number:
+            message = f"the SSTable knows of version edit {table.source.properties.edit_number}, but the manifest ends at {version.number}"
+            raise CorruptionError(table.source.path, None, message, "the manifest is older than the SSTable: restore the newer one")
+
+
+def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed) -> Recovered:
+    version = line.version
+    line.begin(tables, tuple(reversed(replayed.generations)), _last_seqno(version, replayed))
+    # One edit: the new WAL continues exactly what was replayed, and what was discarded is gone for good, so that a crash from here on
+    # cannot bring a discarded commit back behind a new one with its seqno.
+    generation = line.start_generation(replayed.previous, VersionEdit(wals_removed=tuple(replayed.discarded)))
+    line.save_options(line.options)
+    _remove_orphans(line)
+    return Recovered(line, generation, replayed.previous, replayed.damaged)
+
+
+def _last_seqno(version: Version, replayed: Replayed) -> int:
+    """Where the seqno line goes on. Commits may have been lost (durability "normal") after their seqnos were named by a floor, a snapshot or
+    an ingested table; those seqnos are not used again."""
+    tables = (table.max_seqno for table in version.tables())
+    return max(replayed.seqno, replayed.previous, version.last_seqno, version.floor, *version.snapshots.values(), *tables)
+
+
+def _remove_orphans(line: VersionLine) -> None:
+    """Remove what a crash has left and nothing names. The version was read, checked and continued, so whatever it does not name is no one's."""
+    fs, directory = line.fs, line.directory
+    live = line.version.file_ids()
+    for name in fs.list(directory):
+        parsed = parse_file_name(name)
+        if parsed is None:
+            continue
+        of_data = parsed.kind in (FileKind.SSTABLE, FileKind.WAL) and parsed.number not in live
+        if of_data or parsed.kind is FileKind.TEMPORARY:
+            line.obsolete.add_path(fs.join(directory, name))
+    line.obsolete.collect()

@@ -1,0 +1,213 @@
+"""Replay: the WALs that the manifest names, read back into memtables (engine rule 6).
+
+What damage means depends on `options.recovery`:
+
+    absolute        any damage is CorruptionError, a torn tail too
+    tolerate_tail   a torn tail is cut, and WALs behind it are discarded; damage below a length known to be synced, or with a valid later
+                    record behind it, is CorruptionError
+    point_in_time   everything from the first damage on is discarded
+    skip_corrupt    damaged records are left out, what can be read behind them is kept
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from ..errors import CorruptionError
+from ..options import Options
+from .generation import Generation
+from .kernel import MemtableArena
+from .manifest.version import Version
+from .storage.encryption import FileCipher
+from .storage.filenames import FileKind, file_name
+from .storage.filesystem import FileSystem
+from .storage.keyring import Keyring
+from .storage.record_log import HEADER_BYTES, LogState, Record, RecordKind, scan_records
+from .wal import Catalog, Predecessor, Wal
+
+_ADVICE = "options.recovery chooses what to do about a damaged WAL"
+_LENGTH_FIELD = slice(40, 44)  # Of a record header: the stored payload length.
+
+
+@dataclass
+class Replayed:
+    """generations: of the WALs that hold commits, oldest first. discarded: ids of WALs to drop, empty ones included. previous: seqno of the last
+    commit record; seqno: the highest that any WAL speaks of. damaged: something was cut, skipped or discarded."""
+
+    generations: list[Generation] = field(default_factory=list)
+    discarded: list[int] = field(default_factory=list)
+    previous: int = 0
+    seqno: int = 0
+    damaged: bool = False
+
+
+@dataclass
+class _OldWal:
+    wal_id: int
+    path: str
+    cipher: FileCipher | None
+    catalog: Catalog
+    first: Record
+    length: int | None = None  # Where it ends, and up to where it was synced, as a later WAL says.
+    synced: int = 0
+
+
+def replay_wals(fs: FileSystem, directory: str, version: Version, database_id: bytes, keyring: Keyring | None, options: Options) -> Replayed:
+    """Read every WAL of the version, oldest first, change nothing on disk, and sync what was read: it is about to be relied on.
+
+    CorruptionError, with file and offset, for a missing WAL and for damage that the recovery mode does not take."""
+    wals = [_open_catalog(fs, directory, wal_id, version, database_id, keyring) for wal_id in version.wals]
+    known: dict[int, Predecessor] = {}
+    for wal in wals:  # Ascending, so a later WAL's word on where an earlier one ends counts: a recovery may have cut it.
+        known.update({predecessor.wal_id: predecessor for predecessor in wal.catalog.predecessors})
+    result = Replayed()
+    if wals:
+        result.previous = wals[0].first.previous
+    for number, wal in enumerate(wals):
+        if wal.wal_id in known:
+            wal.length, wal.synced = known[wal.wal_id].length, known[wal.wal_id].synced
+        whole = _Replay(fs, wal, version, options, result).run()
+        if not whole:
+            result.discarded += [later.wal_id for later in wals[number + 1 :]]
+            break
+    return result
+
+
+def _open_catalog(fs: FileSystem, directory: str, wal_id: int, version: Version, database_id: bytes, keyring: Keyring | None) -> _OldWal:
+    """Read the first record. It was durable before the manifest named the WAL, so no recovery mode may do without it."""
+    path = fs.join(directory, file_name(FileKind.WAL, wal_id))
+    cipher = keyring.cipher(wal_id) if keyring else None
+    try:
+        file = fs.open(path)
+    except FileNotFoundError:
+        raise CorruptionError(path, None, "the WAL that the manifest names is missing", "restore it from a backup") from None
+    try:
+        header = file.read_at(0, HEADER_BYTES)
+        data = header + file.read_at(HEADER_BYTES, int.from_bytes(header[_LENGTH_FIELD], "little"))
+    finally:
+        file.close()
+    records, end = scan_records(path, data, wal_id, cipher)
+    if not records:
+        raise CorruptionError(path, 0, f"the WAL's catalog is damaged: {end.reason or 'it is missing'}")
+    first = records[0]
+    try:
+        if first.kind != RecordKind.CATALOG:
+            raise ValueError(f"the first record is of kind {first.kind}")
+        catalog = Catalog.decode(first.payload)
+    except ValueError as error:
+        raise CorruptionError(path, 0, str(error)) from None
+    if catalog.database_id != database_id:
+        raise CorruptionError(path, 0, "the WAL belongs to another database")
+    if catalog.edit > version.number:
+        message = f"the WAL knows of version edit {catalog.edit}, but the manifest ends at {version.number}"
+        raise CorruptionError(path, 0, message, "the manifest is older than the WAL: restore the newer one")
+    return _OldWal(wal_id, path, cipher, catalog, first)
+
+
+class _Replay:
+    """One WAL into one arena."""
+
+    def __init__(self, fs: FileSystem, wal: _OldWal, version: Version, options: Options, result: Replayed) -> None:
+        self._fs = fs
+        self._wal = wal
+        self._version = version
+        self._mode = options.recovery
+        self._result = result
+        self._arena = MemtableArena(options.memtable_bytes)
+        self._commits = 0
+
+    def run(self) -> bool:
+        """Read it all; False if what comes after it must be discarded."""
+        wal, result = self._wal, self._result
+        data = self._read()
+        result.seqno = max(result.seqno, wal.first.seqno)
+        offset, whole = wal.first.length, True
+        if wal.first.previous != result.previous:
+            message = f"the WAL continues from seqno {wal.first.previous}, but what is before it ends at {result.previous}"
+            if self._mode != "skip_corrupt":
+                self._damage(0, message, torn=False)
+                return self._discard()
+        ordinal = 1
+        while True:
+            records, end = scan_records(wal.path, data, wal.wal_id, wal.cipher, offset=offset, ordinal=ordinal)
+            good = self._index(records)
+            if good is not None:
+                offset, whole = good, False
+                break
+            offset = end.offset
+            short = wal.length is not None and offset < wal.length
+            if end.state is LogState.CLEAN and not short:
+                break
+            self._damage(offset, end.reason or f"the file ends here instead of at byte {wal.length}", torn=end.state is not LogState.CORRUPT)
+            if self._mode == "skip_corrupt":
+                if end.resume is None:
+                    break
+                offset, ordinal = end.resume
+                continue
+            whole = False
+            break
+        self._keep(len(data) if self._mode == "skip_corrupt" else offset)
+        return whole
+
+    def _read(self) -> bytes:
+        """The file up to where it ends by a later WAL's word: a recovery may have cut it there. Synced, since what is read is relied on."""
+        wal = self._wal
+        file = self._fs.open(wal.path)
+        try:
+            file.sync()
+            data = file.read_at(0, file.size())
+        finally:
+            file.close()
+        return data if wal.length is None else data[: wal.length]
+
+    def _index(self, records: list[Record]) -> int | None:
+        """Index records into the arena; the offset of the first that cannot follow the one before it, else None."""
+        result, path = self._result, self._wal.path
+        for record in records:
+            if record.kind != RecordKind.COMMIT:
+                raise CorruptionError(path, record.offset, f"record kind {record.kind} is unknown here", "a newer version may have written it")
+            follows = record.previous == result.previous or self._mode == "skip_corrupt"
+            if not follows or record.seqno <= result.previous:
+                message = f"record of seqno {record.seqno} after {record.previous} follows seqno {result.previous}"
+                self._damage(record.offset, message, torn=False)
+                if self._mode == "skip_corrupt":
+                    continue
+                return record.offset
+            self._arena.begin()
+            try:
+                self._arena.append(record.payload)
+            except ValueError as error:
+                raise CorruptionError(path, record.offset, str(error)) from None
+            self._arena.index(record.seqno)
+            self._commits += 1
+            result.previous = record.seqno
+            result.seqno = max(result.seqno, record.seqno)
+        return None
+
+    def _damage(self, offset: int, message: str, *, torn: bool) -> None:
+        """Raise CorruptionError unless the recovery mode takes this damage. torn: an interrupted append may have left it."""
+        wal = self._wal
+        path = wal.path
+        if self._mode == "absolute":
+            raise CorruptionError(path, offset, message, _ADVICE)
+        if self._mode == "tolerate_tail":
+            if not torn:
+                raise CorruptionError(path, offset, message, _ADVICE)
+            if offset < wal.synced:
+                raise CorruptionError(path, offset, f"{message}; up to byte {wal.synced} the WAL was synced", _ADVICE)
+        self._result.damaged = True
+
+    def _discard(self) -> bool:
+        self._result.discarded.append(self._wal.wal_id)
+        return False
+
+    def _keep(self, length: int) -> None:
+        """The generation of what was read; its WAL takes nothing more."""
+        wal, result = self._wal, self._result
+        unknown = [tree_id for tree_id in self._arena.trees() if tree_id >= self._version.next_tree_id]
+        if unknown:
+            raise CorruptionError(wal.path, 0, f"the WAL writes to tree {unknown[0]}, which the manifest never had")
+        if not self._commits:
+            result.discarded.append(wal.wal_id)
+            return
+        result.generations.append(Generation(self._arena, Wal(wal.path, wal.wal_id, None, wal.cipher, length), result.previous))

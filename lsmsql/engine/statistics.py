@@ -1,0 +1,64 @@
+"""Statistics: what the engine has done since it was opened, and what it holds now."""
+
+from __future__ import annotations
+
+from .commit import CommitLine
+from .kernel import COMPILED
+from .manifest.version import LEVELS
+from .pins import Pins
+from .upkeep import Upkeep
+from .version_line import VersionLine
+
+Statistics = dict[str, int | float | str]
+
+
+def gather(line: VersionLine, commits: CommitLine, upkeep: Upkeep, pins: Pins) -> Statistics:
+    """A new dict; the keys are the same every time. Bytes and counts are integers, times seconds."""
+    state = line.published.state
+    version = state.version
+    generations = state.generations
+    result: Statistics = {
+        "kernels": "compiled" if COMPILED else "plain",
+        "encrypted": int(line.keyring is not None),
+        "seqno": line.published.seqno,
+        "floor": version.floor,
+        "trees": len(version.trees),
+        "snapshots": len(version.snapshots),
+        "pins": len(pins),
+        "edit": version.number,
+        "tables": sum(1 for _ in version.tables()),
+        "table_bytes": sum(table.size for table in version.tables()),
+        "table_entries": sum(table.entries for table in version.tables()),
+        "table_tombstones": sum(table.tombstones for table in version.tables()),
+    }
+    for number in range(LEVELS):
+        tables = [table for levels in version.levels.values() for table in levels[number]]
+        result[f"level_{number}_tables"] = len(tables)
+        result[f"level_{number}_bytes"] = sum(table.size for table in tables)
+    result |= {
+        "generations": len(generations),
+        "memtable_bytes": sum(generation.arena.size for generation in generations),
+        "memtable_entries": sum(generation.arena.entries for generation in generations),
+        "wal_bytes": sum(generation.wal.length for generation in generations),
+        "wal_bytes_written": commits.bytes_written,
+        "commits": commits.commits,
+        "commit_groups": commits.groups,
+        "slowdowns": commits.pace.count,
+        "slowdown_seconds": commits.pace.seconds,
+        "stops": commits.stops,
+        "flushes": upkeep.flushes,
+        "flushed_bytes": upkeep.flushed_bytes,
+        "compactions": upkeep.compactions,
+        "moves": upkeep.moves,
+        "compacted_bytes_read": upkeep.compacted_bytes_read,
+        "compacted_bytes_written": upkeep.compacted_bytes_written,
+        "cache_bytes": line.cache.used,
+        "cache_capacity": line.cache.capacity,
+        "cache_hits": line.cache.hits,
+        "cache_misses": line.cache.misses,
+        "cache_evictions": line.cache.evictions,
+        "obsolete_files": line.obsolete.waiting,
+        "removed_files": line.obsolete.removed,
+        "error": repr(upkeep.error) if upkeep.error else "",
+    }
+    return result

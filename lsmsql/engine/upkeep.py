@@ -1,0 +1,152 @@
+"""Upkeep: the work that writing leaves behind, flush and compaction, one unit at a time, whoever calls for it."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+
+from ..errors import Error
+from .compaction.job import run
+from .compaction.picker import Compaction, pick, pick_all
+from .flush import flush_generation
+from .generation import Generation
+from .pins import Pins
+from .sstable.writer import TableSink
+from .version_line import VersionLine
+
+
+class Stopped(Exception):
+    """The database is closing: the unit of work is given up, and its files are removed."""
+
+
+class Upkeep:
+    """error: what failed first, for good: every later write raises it. stopping: units of work end with Stopped at their next chunk.
+
+    on_change: called after each unit of work; the counters are for statistics. drain_rate: bytes of memtable flushed per second, lately.
+    """
+
+    def __init__(self, line: VersionLine, pins: Pins) -> None:
+        self._line = line
+        self._pins = pins
+        self._flushing = threading.Lock()
+        self.compacting = threading.Lock()
+        self.error: BaseException | None = None
+        self.stopping = False
+        self.on_change: Callable[[], None] = lambda: None
+        self.drain_rate = 0.0
+        self.flushes = self.flushed_bytes = 0
+        self.compactions = self.moves = self.compacted_bytes_read = self.compacted_bytes_written = 0
+
+    def sealed(self) -> tuple[Generation, ...]:
+        """Sealed generations that wait for their flush, newest first."""
+        return self._line.published.state.generations[1:]
+
+    def level_0_tables(self) -> int:
+        """Tables in the fullest level 0 of any tree."""
+        return max((len(levels[0]) for levels in self._line.version.levels.values()), default=0)
+
+    def check(self) -> None:
+        """Raise the error that stopped the upkeep, if one did."""
+        if self.error is not None:
+            raise Error(f"writing has stopped since a flush or compaction failed: {self.error!r}") from self.error
+
+    def flush_next(self) -> bool:
+        """Flush the oldest sealed generation; False if there is none. An error is kept in `error` and raised."""
+        with self._flushing:
+            sealed = self.sealed()
+            if not sealed:
+                return False
+            generation = sealed[-1]
+            began = time.monotonic()
+            with _Sticky(self):
+                self.check()
+                # Not needed for the flush itself, but a full commit in a later WAL waits for this, and a flush may take long.
+                generation.wal.sync()
+                tables = flush_generation(self._line, self._pins, generation, self._pace)
+            self.flushes += 1
+            self.flushed_bytes += sum(table.size for table in tables)
+            self.drain_rate = generation.arena.size / max(time.monotonic() - began, 1e-6)
+        self.on_change()
+        return True
+
+    def compaction_due(self) -> bool:
+        return self._pick() is not None
+
+    def compact_next(self) -> bool:
+        """Run the most urgent compaction; False if none is due. An error is kept in `error` and raised."""
+        with self.compacting:
+            compaction = self._pick()
+            if compaction is None:
+                return False
+            self._compact(compaction)
+        self.on_change()
+        return True
+
+    def compact_all(self, tree_id: int) -> None:
+        """Merge all tables of a tree into one level."""
+        with self.compacting:
+            compaction = pick_all(self._line.version, tree_id, self._pins.retention()[0])
+            if compaction is not None:
+                self._compact(compaction)
+        self.on_change()
+
+    def _pick(self) -> Compaction | None:
+        version = self._line.version
+        for tree_id in version.trees:
+            compaction = pick(version, tree_id, self._line.options)
+            if compaction is not None:
+                return compaction
+        return None
+
+    def _compact(self, compaction: Compaction) -> None:
+        line = self._line
+        with _Sticky(self):
+            self.check()
+            floor, retained = self._pins.retention()
+            state = line.published.state  # Keeps the inputs open.
+            version = state.version
+            sink = TableSink(
+                fs=line.fs,
+                directory=line.directory,
+                database_id=line.database_id,
+                keyring=line.keyring,
+                new_file_id=line.new_file_id,
+                options=line.options,
+                tree_id=compaction.tree_id,
+                tree_name=version.trees.get(compaction.tree_id, ""),
+                level=compaction.output_level,
+                edit_number=version.number,
+                pace=self._pace,
+            )
+            edit = run(compaction, state.live.tables, sink, floor=floor, snapshots=retained)
+            opened = {}
+            if not compaction.trivial_move:
+                line.fs.sync_directory(line.directory)  # Before the edit, which removes the inputs: the outputs must be found after a crash.
+                opened = line.open_tables(edit.added)
+            line.install(edit, opened)
+        if compaction.trivial_move:
+            self.moves += 1
+        else:
+            self.compactions += 1
+            self.compacted_bytes_read += compaction.size
+            self.compacted_bytes_written += sum(table.size for table in edit.added)
+
+    def _pace(self, _written: int) -> None:
+        if self.stopping:
+            raise Stopped
+
+
+class _Sticky:
+    """Keeps an error for every later write: after it nobody knows how far the work has come."""
+
+    def __init__(self, upkeep: Upkeep) -> None:
+        self._upkeep = upkeep
+
+    def __enter__(self) -> None:
+        pass
+
+    def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
+        if error is not None and not isinstance(error, Stopped) and self._upkeep.error is None:
+            self._upkeep.error = error
+            self._upkeep.on_change()

@@ -1,0 +1,190 @@
+"""The line of versions: the one place where an edit is made durable and becomes what readers see."""
+
+from __future__ import annotations
+
+import threading
+import time
+import weakref
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+from functools import partial
+
+from ..errors import ClosedError
+from ..options import Options
+from .generation import Generation
+from .kernel import BlockCache, MemtableArena, Table
+from .manifest.manifest import Manifest
+from .manifest.version import TableRecord, Version
+from .manifest.version_edit import VersionEdit
+from .obsolete_files import ObsoleteFiles
+from .read_state import LiveVersion, Published, ReadState
+from .sstable.reader import close_table, open_table
+from .storage.filenames import FileKind, file_name
+from .storage.filesystem import FileSystem
+from .storage.keyring import Keyring
+from .wal import Catalog, Predecessor, Wal
+
+
+def now_us() -> int:
+    """Wall-clock time, microseconds since the Unix epoch."""
+    return time.time_ns() // 1000
+
+
+class VersionLine:
+    """The directory's files as a whole, and the state that is published.
+
+    Two locks: `_edits` orders edits and is held while one becomes durable; `_swap` only while the published state is replaced.
+    """
+
+    def __init__(self, fs: FileSystem, directory: str, keyring: Keyring | None, manifest: Manifest, options: Options, cache: BlockCache) -> None:
+        self.fs = fs
+        self.directory = directory
+        self.keyring = keyring
+        self.options = options
+        self.cache = cache
+        self.obsolete = ObsoleteFiles(fs)
+        self._manifest = manifest
+        self._edits = threading.Lock()
+        self._swap = threading.Lock()
+        self._states: weakref.WeakSet[ReadState] = weakref.WeakSet()
+        self._tables: dict[int, Table] = {}
+        self.closed = ""
+
+    def begin(self, tables: dict[int, Table], generations: tuple[Generation, ...], seqno: int) -> Published:
+        """Publish the first state: the manifest's version with its tables, the recovered generations, the last recovered seqno."""
+        self._tables = tables
+        live = LiveVersion(self._manifest.version, tables)
+        self.obsolete.watch(live)
+        state = ReadState(generations, live)
+        self._states.add(state)
+        self.published = Published(state, seqno)
+        return self.published
+
+    @property
+    def database_id(self) -> bytes:
+        return self._manifest.database_id
+
+    @property
+    def version(self) -> Version:
+        """The newest version; at least as new as the published state's."""
+        return self._manifest.version
+
+    @property
+    def table_count(self) -> int:
+        return len(self._tables)
+
+    def path(self, kind: FileKind, number: int) -> str:
+        return self.fs.join(self.directory, file_name(kind, number))
+
+    def new_file_id(self) -> int:
+        with self._edits:
+            return self._manifest.new_file_id()
+
+    def open_tables(self, records: tuple[TableRecord, ...]) -> dict[int, Table]:
+        """Tables that an edit is about to add, opened and checked; on an error none stays open."""
+        opened: dict[int, Table] = {}
+        try:
+            for record in records:
+                opened[record.file_id] = open_table(self.fs, self.directory, record, self.keyring, self.cache, database_id=self.database_id)
+        except BaseException:
+            for table in opened.values():
+                close_table(table)
+            raise
+        return opened
+
+    def install(
+        self, edit: VersionEdit, opened: Mapping[int, Table] | None = None, *, retire: Generation | None = None, begin: Generation | None = None
+    ) -> Version:
+        """Make an edit durable, then visible. opened: the tables it adds; retire: a generation that those tables replace; begin: a generation
+        that takes the commits from now on. Tables of trees that were dropped meanwhile are left out and removed.
+
+        Raises as Manifest.commit; then nothing has become visible, and what the edit added stays on disk for recovery to judge."""
+        opened = dict(opened or {})
+        with self._edits:
+            before = self._manifest.version
+            orphans = [record for record in edit.added if record.tree_id not in before.trees]
+            if orphans:
+                edit = replace(edit, added=tuple(record for record in edit.added if record.tree_id in before.trees))
+            live_ids = {table.file_id for table in before.tables()} if edit.removed else set()
+            if not set(edit.removed) <= live_ids:  # A compaction's tree was dropped, and its inputs with it.
+                edit = replace(edit, removed=tuple(file_id for file_id in edit.removed if file_id in live_ids))
+            try:
+                version = self._manifest.commit(edit)  # Durable from here on: a crash now finds the new version, with all its files whole.
+            except BaseException:
+                for table in opened.values():
+                    close_table(table)
+                raise
+            self._tables.update(opened)
+            kept = {record.file_id for record in version.tables()}
+            gone = [(file_id, table) for file_id, table in self._tables.items() if file_id not in kept]
+            self._publish(version, retire, begin)
+            for file_id, _ in gone:
+                del self._tables[file_id]
+        # After the publication, so that nothing new starts to read them; after the edit, so that no crash can need them.
+        self.obsolete.add_tables((file_id, self.path(FileKind.SSTABLE, file_id), table) for file_id, table in gone)
+        self.obsolete.collect()
+        return version
+
+    def _publish(self, version: Version, retire: Generation | None, begin: Generation | None) -> None:
+        with self._swap:
+            state = self.published.state
+            live = LiveVersion(version, self._tables, state.live)
+            self.obsolete.watch(live)
+            generations = tuple(generation for generation in state.generations if generation is not retire)
+            self._replace(ReadState((begin, *generations) if begin else generations, live))
+
+    def touch(self) -> None:
+        """Publish the same state anew, after a memtable has appeared in it: what was looked up before does not have it."""
+        with self._swap:
+            state = self.published.state
+            self._replace(ReadState(state.generations, state.live))
+
+    def _replace(self, state: ReadState) -> None:
+        if self.closed:
+            raise ClosedError(self.closed)
+        self._states.add(state)
+        self.published.state = state
+
+    def start_generation(self, previous: int, edit: VersionEdit | None = None) -> Generation:
+        """A generation with a new, registered WAL, which takes the commits from now on. The caller holds the commit line.
+
+        previous: seqno of the last commit record in the line of WALs; edit: what else the same edit changes."""
+        sealed = self.published.state.generations
+        wal_id = self.new_file_id()
+        version = self.version
+        catalog = Catalog(
+            self.database_id,
+            version.number,
+            tuple(Predecessor(generation.wal.id, generation.wal.length, generation.wal.durable) for generation in reversed(sealed)),
+            version.trees,
+        )
+        cipher = self.keyring.cipher(wal_id) if self.keyring else None
+        wal = Wal.create(self.fs, self.directory, wal_id, cipher, catalog, self.published.seqno, previous, now_us())
+        generation = Generation(MemtableArena(self.options.memtable_bytes), wal)
+        # Before the first commit into it: a crash before this line leaves a WAL that nothing names and that holds nothing.
+        self.install(replace(edit or VersionEdit(), wals_added=(wal_id,)), begin=generation)
+        return generation
+
+    def save_options(self, options: Options) -> None:
+        with self._edits:
+            if self._manifest.options_text != options.to_text():
+                self._manifest.save_options(options.to_text())
+
+    def shut(self, message: str) -> None:
+        """Make every state, held by views too, raise ClosedError. Takes no lock: the child of a fork calls it as well."""
+        self.closed = message
+        for state in list(self._states):
+            state.close(message)
+
+    def close_files(self) -> None:
+        """Close WALs, tables and the manifest; the first error is raised at the end."""
+        errors: list[BaseException] = []
+        closers: list[Callable[[], object]] = [generation.wal.close for generation in self.published.state.generations]
+        closers += [partial(close_table, table) for table in self._tables.values()]
+        for close in [*closers, self.obsolete.close_tables, self._manifest.close]:
+            try:
+                close()
+            except OSError as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]

@@ -1,0 +1,164 @@
+"""A WAL file: the catalog, then one record per commit (docs/formats.md, "Record" and "WAL catalog").
+
+The catalog is the payload of the first record, whose seqno is the last one published and whose previous seqno is that of the
+commit record before it in the line of WALs:
+
+    0 u16 version (1)   2 u16 0   4 u32 trees   8 u32 predecessors   12 u32 0   16 16B database id
+    32 u64 number of the last durable version edit
+    40 predecessors * (u64 WAL id, u64 length, u64 synced length), then trees * (u32 tree id, u16 name length, name in UTF-8)
+
+Predecessors are the WALs live when this one began: each ends at `length`, and below `synced length` no crash can tear it.
+"""
+
+from __future__ import annotations
+
+import struct
+import threading
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import NamedTuple
+
+from .storage.encryption import FileCipher
+from .storage.filenames import FileKind, file_name
+from .storage.filesystem import File, FileSystem
+from .storage.record_log import FLAG_ENCRYPTED, RecordKind, record_header, seal_payload
+
+HELD_BYTES_MAX = 64 << 10  # What durability "off" may keep in memory.
+
+_VERSION = 1
+_CATALOG = struct.Struct("<HHIII16sQ")
+_PREDECESSOR = struct.Struct("<QQQ")
+_TREE = struct.Struct("<IH")
+
+
+class Predecessor(NamedTuple):
+    """A WAL that was live when another one began: where it ends, and up to where it was synced (bytes)."""
+
+    wal_id: int
+    length: int
+    synced: int
+
+
+@dataclass(frozen=True, slots=True)
+class Catalog:
+    """What a WAL says of the database at its beginning. edit: number of the last durable version edit; trees: id -> name."""
+
+    database_id: bytes
+    edit: int
+    predecessors: tuple[Predecessor, ...] = ()
+    trees: Mapping[int, str] = field(default_factory=dict)
+
+    def encode(self) -> bytes:
+        parts = [_CATALOG.pack(_VERSION, 0, len(self.trees), len(self.predecessors), 0, self.database_id, self.edit)]
+        parts += [_PREDECESSOR.pack(*predecessor) for predecessor in self.predecessors]
+        for tree_id, name in sorted(self.trees.items()):
+            encoded = name.encode("utf-8")
+            parts += [_TREE.pack(tree_id, len(encoded)), encoded]
+        return b"".join(parts)
+
+    @classmethod
+    def decode(cls, payload: bytes) -> Catalog:
+        """The inverse of `encode`; ValueError, saying what, for bytes that are no catalog."""
+        if len(payload) < _CATALOG.size:
+            raise ValueError("WAL catalog is cut short")
+        version, zero, trees, predecessors, reserved, database_id, edit = _CATALOG.unpack_from(payload)
+        if version != _VERSION or zero or reserved:
+            raise ValueError(f"WAL catalog version {version} is unknown")
+        position = _CATALOG.size + predecessors * _PREDECESSOR.size
+        if position + trees * _TREE.size > len(payload):
+            raise ValueError("WAL catalog is cut short")
+        before = tuple(Predecessor(*numbers) for numbers in _PREDECESSOR.iter_unpack(payload[_CATALOG.size : position]))
+        names: dict[int, str] = {}
+        for _ in range(trees):
+            if position + _TREE.size > len(payload):
+                raise ValueError("WAL catalog is cut short")
+            tree_id, length = _TREE.unpack_from(payload, position)
+            position += _TREE.size + length
+            names[tree_id] = payload[position - length : position].decode("utf-8")  # UnicodeDecodeError is a ValueError.
+        if position != len(payload):
+            raise ValueError("WAL catalog does not fill its record")
+        return cls(database_id, edit, before, names)
+
+
+class Wal:
+    """The WAL of one generation, open for appending, or closed with `length` and `durable` kept.
+
+    ordinal: of the next record; length: bytes written; durable: of those, known to survive a power loss. Appending is for one thread at a
+    time (the commit lock); `sync` and `close` may come from others. What fails here must poison every later commit: see commit.py.
+    """
+
+    __slots__ = ("_file", "_held", "_syncing", "cipher", "durable", "id", "length", "ordinal", "path")
+
+    def __init__(self, path: str, wal_id: int, file: File | None, cipher: FileCipher | None = None, length: int = 0) -> None:
+        self.path = path
+        self.id = wal_id
+        self.cipher = cipher
+        self.ordinal = 0
+        self.length = self.durable = length
+        self._file = file
+        self._held = bytearray()
+        self._syncing = threading.Lock()
+
+    @classmethod
+    def create(
+        cls, fs: FileSystem, directory: str, wal_id: int, cipher: FileCipher | None, catalog: Catalog, seqno: int, previous: int, time_us: int
+    ) -> Wal:
+        """A new WAL, durable with its name and catalog when this returns, so that the manifest may name it."""
+        path = fs.join(directory, file_name(FileKind.WAL, wal_id))
+        wal = cls(path, wal_id, fs.create(path), cipher)
+        try:
+            wal.append(wal.seal(RecordKind.CATALOG, catalog.encode(), 0, seqno, previous, time_us), 1)
+            wal.sync()  # Before the manifest names the file: a WAL that is named is whole up to its catalog.
+            fs.sync_directory(directory)  # And it is found: a named WAL that is missing is corruption.
+        except BaseException:
+            wal.close()
+            raise
+        return wal
+
+    def seal(self, kind: int, payload: bytes, ordinal: int, seqno: int, previous: int, time_us: int) -> bytes:
+        """The record of a payload, encrypted if the database is."""
+        flags = epoch = 0
+        if self.cipher is not None:
+            flags, epoch = FLAG_ENCRYPTED, self.cipher.epoch
+            payload = seal_payload(kind, ordinal, payload, self.cipher)
+        return record_header(kind, flags, self.id, ordinal, seqno, previous, payload, epoch, time_us) + payload
+
+    def append(self, records: bytes, count: int) -> None:
+        """Write `count` records, and first what is held."""
+        if self._held:
+            self._held += records
+            self.ordinal += count
+            self.write_held()
+            return
+        assert self._file is not None
+        self._file.append(records)
+        self.length += len(records)
+        self.ordinal += count
+
+    def hold(self, records: bytes, count: int) -> None:
+        """Keep `count` records in memory until HELD_BYTES_MAX have gathered, or something is written."""
+        self._held += records
+        self.ordinal += count
+        if len(self._held) >= HELD_BYTES_MAX:
+            self.write_held()
+
+    def write_held(self) -> None:
+        if self._held:
+            assert self._file is not None
+            held, self._held = bytes(self._held), bytearray()
+            self._file.append(held)
+            self.length += len(held)
+
+    def sync(self) -> None:
+        """Make what was written before this call durable. On a closed WAL nothing is left to do: close comes after sync or flush."""
+        with self._syncing:
+            length = self.length  # Before the sync: what is appended meanwhile may or may not be covered.
+            if self._file is not None and self.durable < length:
+                self._file.sync()
+                self.durable = length
+
+    def close(self) -> None:
+        with self._syncing:
+            file, self._file = self._file, None
+            if file is not None:
+                file.close()
