@@ -34,7 +34,7 @@ class LsmsqlEngine(Adapter):
     def put(self, key: bytes, value: bytes) -> None:
         self.tree.put(key, value)
 
-    def put_many(self, rows: list[Row]) -> None:
+    def put_many(self, rows: list[Row]) -> Any:
         self.tree.put_many(rows)
 
     def get(self, key: bytes) -> bytes | None:
