@@ -26,7 +26,7 @@ class LsmsqlEngine(Adapter):
         self.engine = open_engine(str(path / "kv-lsm"), options, key=self.key)
         self.tree = self.engine.tree("kv")
         self.put: Any = self.tree.put  # type: ignore[method-assign]
-        self.put_many: Any = self.tree.put_many  # type: ignore[method-assign]
+        self.put_many: Any = self.tree.put_many  # type: ignore[method-assign, assignment]
         self.get: Any = self.tree.get  # type: ignore[method-assign]
         self.get_many: Any = self.tree.get_many  # type: ignore[method-assign]
         self.ingest: Any = self.tree.ingest  # type: ignore[method-assign]
