@@ -16,11 +16,15 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 COMPILED_MODULES = (
+    "lsmsql.engine.kernel.arena_cy",
     "lsmsql.engine.kernel.block_cy",
     "lsmsql.engine.kernel.block_decode_cy",
     "lsmsql.engine.kernel.block_encode_cy",
     "lsmsql.engine.kernel.frame_cy",
     "lsmsql.engine.kernel.libraries_cy",
+    "lsmsql.engine.kernel.memtable_cy",
+    "lsmsql.engine.kernel.operations_cy",
+    "lsmsql.engine.kernel.order_cy",
 )
 REQUIRE_COMPILED = os.environ.get("LSMSQL_REQUIRE_COMPILED") == "1"
 PURE = os.environ.get("LSMSQL_PURE") == "1"

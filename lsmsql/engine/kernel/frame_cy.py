@@ -24,7 +24,7 @@ from cython.cimports.lsmsql.engine.kernel.libraries_cy import (
     zstd_free_decompressor,
     zstd_is_error,
 )
-from cython.cimports.lsmsql.engine.kernel.native import FRAME_HEADER, SLACK, U32_MAX, Data, Hash128, Room, u8, u16, u32, u64
+from cython.cimports.lsmsql.engine.kernel.native import FRAME_HEADER, SLACK, U32_MAX, Hash128, Room, u8, u16, u32, u64
 
 _RATIO_MAX = cython.declare(u64, (128 << 10) // 3 + 1)  # as in storage/compression.py
 _RAW_MAX = cython.declare(u32, 1_100_000_000)  # as in storage/block_frame.py

@@ -29,6 +29,7 @@ cdef extern from *:
     #endif
     #define LSMSQL_BATCH_SEQNO (1ULL << 62)
     #define LSMSQL_U32_MAX 0xFFFFFFFFULL
+    #define LSMSQL_TREE_STEP 0x9E3779B1U
     """
     void prefetch "lsmsql_prefetch"(const void* p) noexcept nogil
     u64 swap64 "lsmsql_swap64"(u64 x) noexcept nogil
@@ -36,6 +37,7 @@ cdef extern from *:
     int ctz64 "lsmsql_ctz64"(u64 x) noexcept nogil  # x != 0
     const u64 BATCH_SEQNO "LSMSQL_BATCH_SEQNO"
     const u64 U32_MAX "LSMSQL_U32_MAX"
+    const u32 TREE_STEP "LSMSQL_TREE_STEP"  # odd: gives each tree its own place in a shared hash
 
 cdef enum:
     TOMBSTONE = 0
@@ -183,6 +185,7 @@ cdef struct Ops:
     MemTreeP* trees
     u32 tree_count
     u32 tree_room
+    u32 recent[64]  # by the low bits of a tree's id: where it was found last
     Chunk* chunk  # the newest
     u64 rollbacks  # when it has moved, memory that operations lay in may hold others
 

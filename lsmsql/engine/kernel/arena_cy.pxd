@@ -1,0 +1,17 @@
+from .native cimport Chunk, Data, Ops, u8, u32, u64
+from .operations_cy cimport Operations
+
+cdef class MemtableArena:
+    cdef Operations operations
+    cdef dict memtables
+    cdef readonly u64 capacity
+    cdef readonly u64 size
+    cdef size_t start  # of the open record in the newest chunk: a hole for its header, then the payload
+    cdef size_t pending  # operations in the open record
+    cdef long long selected  # tree of its last operation, or -1
+    cdef bint open
+    cdef u8* reserve(self, size_t more) except NULL
+    cdef int append_one(self, u32 tree, object key, u8 kind, object value) except -1
+
+cdef Chunk* _move_record(Ops* ops, size_t start, size_t need)
+cdef int _check_payload(Ops* ops, Data payload, size_t size, size_t* count) except -1
