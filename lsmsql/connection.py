@@ -1,0 +1,55 @@
+"""connect(): an apsw.Connection on which `CREATE VIRTUAL TABLE ... USING lsm(...)` works."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import apsw
+
+from .engine.database import Database
+from .options import Options
+from .vtab import functions, introspection, module
+from .vtab.session import Session
+
+_OPEN_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+
+
+class Connection(apsw.Connection):
+    """An apsw.Connection with lsm tables. Closing it closes the engines that no other connection of this process uses.
+
+    session: what it has to do with lsm tables (for tests and tools).
+    """
+
+    def __init__(self, path: str, *, key: str | bytes | None = None, options: Options | None = None, **apsw_flags: Any) -> None:
+        super().__init__(path, **{"flags": _OPEN_FLAGS, **apsw_flags})
+        try:
+            self.session = Session(self, key, options)
+            self._prepare()
+        except BaseException:
+            super().close()
+            raise
+
+    def _prepare(self) -> None:
+        for part in (module, functions, introspection):
+            part.register(self, self.session)
+        if self.db_filename("main") and not self.readonly("main") and not self.pragma("page_count"):
+            self.pragma("journal_mode", "wal")  # a new database; what an old one is set to stays
+
+    @property
+    def engine(self) -> Database:
+        """The engine of main's lsm tables, opened now if it was not yet. UsageError as long as main has no lsm tables."""
+        return self.session.engine("main")
+
+    def close(self, force: bool = False) -> None:
+        """Close the connection and then the engines it was the last to use. Closing twice is allowed."""
+        super().close(force)
+        self.session.close()
+
+
+def connect(path: str, *, key: str | bytes | None = None, options: Options | None = None, **apsw_flags: Any) -> Connection:
+    """Open the SQLite database `path` (":memory:" for one in memory) with lsm tables in it.
+
+    key: a passphrase or 32 bytes; encrypts the rows of lsm tables in new databases and opens those encrypted with it (ordinary tables
+    are SQLite's and stay as they are). options: the engine's, for all schemas of this connection. The rest goes to apsw.Connection.
+    """
+    return Connection(path, key=key, options=options, **apsw_flags)

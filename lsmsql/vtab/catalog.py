@@ -1,0 +1,79 @@
+"""The catalog: the ordinary table `_lsmsql` of a schema, which says what lsm tables that database has and where their rows are.
+
+    key                   value
+    database_id           blob: the id of the engine directory
+    table:<lower name>    text: `<tree name>` newline `<definition>`
+
+It is written by SQL inside Create, Destroy and Rename, so SQLite commits it and rolls it back with the schema. A dropped table's tree
+is left alone here; a tree that no committed entry names is dropped when the engine is next opened.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import apsw
+
+from .tokenizer import always_quote
+
+
+class Catalog:
+    """The `_lsmsql` table of one schema, read and written on the connection itself."""
+
+    def __init__(self, connection: apsw.Connection, schema_name: str) -> None:
+        self._connection = connection
+        self._schema = always_quote(schema_name)
+
+    def database_id(self) -> bytes | None:
+        """The id of the engine directory, None when there has been no lsm table yet."""
+        rows = self._run("SELECT value FROM {}._lsmsql WHERE key = 'database_id'") if self._exists() else []
+        return rows[0][0] if rows else None
+
+    def start(self, database_id: bytes) -> None:
+        """Make the table if need be, for the engine of this id."""
+        self._run("CREATE TABLE IF NOT EXISTS {}._lsmsql(key TEXT PRIMARY KEY, value) WITHOUT ROWID")
+        self._run("INSERT OR IGNORE INTO {}._lsmsql VALUES ('database_id', ?)", (database_id,))
+
+    def table(self, name: str) -> tuple[str, str] | None:
+        """(tree name, definition) of a table."""
+        rows = self._run("SELECT value FROM {}._lsmsql WHERE key = ?", (_entry(name),)) if self._exists() else []
+        if not rows:
+            return None
+        tree, _, definition = rows[0][0].partition("\n")
+        return tree, definition
+
+    def add(self, name: str, tree: str, definition: str) -> None:
+        self._run("INSERT OR REPLACE INTO {}._lsmsql VALUES (?, ?)", (_entry(name), f"{tree}\n{definition}"))
+
+    def remove(self, name: str) -> None:
+        self._run("DELETE FROM {}._lsmsql WHERE key = ?", (_entry(name),))
+
+    def rename(self, old: str, new: str) -> None:
+        self._run("UPDATE {}._lsmsql SET key = ? WHERE key = ?", (_entry(new), _entry(old)))
+
+    def trees(self) -> set[str]:
+        """The trees of all tables."""
+        rows = self._run("SELECT value FROM {}._lsmsql WHERE key LIKE 'table:%'") if self._exists() else []
+        return {value.partition("\n")[0] for (value,) in rows}
+
+    def _exists(self) -> bool:
+        return bool(self._run("SELECT 1 FROM {}.sqlite_schema WHERE type = 'table' AND name = '_lsmsql'"))
+
+    def _run(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
+        cursor = self._connection.cursor()
+        cursor.exec_trace = _go_on  # The connection's own tracers are not for our statements.
+        cursor.row_trace = _as_it_is
+        return cursor.execute(sql.replace("{}", self._schema), bindings).fetchall()
+
+
+def _entry(name: str) -> str:
+    return "table:" + name.encode().lower().decode()
+
+
+def _go_on(*_statement: object) -> bool:
+    return True
+
+
+def _as_it_is(_cursor: apsw.Cursor, row: Any) -> Any:
+    return row

@@ -1,0 +1,290 @@
+"""Cursor: one scan of a table, a block at a time.
+
+`open_blocks` and `next_block` give the blocks of rows; Filter, Eof, Column, Next and Rowid walk them row by row as APSW asks.
+A row that is not in memory yet is never touched: each call below is one comparison, one index or one step of an iterator.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator, Sequence
+from typing import TYPE_CHECKING, Any, Protocol
+
+import apsw
+
+from ..engine.kernel import BATCH_SEQNO
+from ..errors import CorruptionError, HistoryError, UsageError
+from .affinity import Affinity, Value, compared
+from .plan import Plan
+from .ranges import Ranges, key_ranges, rowid_ranges
+from .row_codec_cy import RowDecoder
+from .transaction import SharedView
+
+if TYPE_CHECKING:
+    from ..engine.database import Database
+    from ..engine.read_view import ReadView
+    from .table import Table
+
+_FIRST_ROWS = 32  # fetched first, so that a short range does not pay for a whole block
+_LOOKUPS = 128
+
+
+class Rows(Protocol):
+    """A block: parallel lists of rows in scan order."""
+
+    def keys(self) -> list[bytes]: ...
+    def values(self) -> list[bytes]: ...
+    def seqnos(self) -> list[int]: ...
+
+
+class _Found:
+    """A block made of separate lookups."""
+
+    __slots__ = ("_pairs",)
+
+    def __init__(self, pairs: Sequence[tuple[bytes, bytes]]) -> None:
+        self._pairs = pairs
+
+    def keys(self) -> list[bytes]:
+        return [key for key, _ in self._pairs]
+
+    def values(self) -> list[bytes]:
+        return [value for _, value in self._pairs]
+
+    def seqnos(self) -> list[int]:
+        return []
+
+
+class _Sorted:
+    """A block made of rows that had to be sorted."""
+
+    __slots__ = ("_rows",)
+
+    def __init__(self, rows: Sequence[tuple[bytes, bytes, int]]) -> None:
+        self._rows = rows
+
+    def keys(self) -> list[bytes]:
+        return [row[0] for row in self._rows]
+
+    def values(self) -> list[bytes]:
+        return [row[1] for row in self._rows]
+
+    def seqnos(self) -> list[int]:
+        return [row[2] for row in self._rows]
+
+
+class Cursor:
+    """What SQLite walks. Between Filter and Close it holds a read view. `mark`: where its view of the pending batch ends."""
+
+    def __init__(self, table: Table) -> None:
+        self._table = table
+        self._shared: SharedView | None = None
+        self._past: ReadView | None = None
+        self._plan = Plan()
+        self._decoder: RowDecoder = table.all_columns
+        self._blocks: Iterator[Rows] = iter(())
+        self._rows: Iterator[list[Any]] = iter(())
+        self._row: list[Any] | None = None
+        self._skip = 0
+        self._left: int | None = None
+        self._aborted = False
+        self.mark = 0
+
+    # Blocks
+
+    def open_blocks(self, _idx_num: int, idx_str: str, args: Sequence[Any]) -> None:
+        """Start the scan that a plan's text and argument values describe."""
+        if self._shared is not None or self._past is not None:
+            self.Close()
+        table = self._table
+        plan = self._plan = table.plan(idx_str)
+        bound = len(plan.equal) + bool(plan.lower) + bool(plan.upper)
+        snapshot, since = None, 0
+        self._skip, self._left = 0, None
+        if len(args) > bound:
+            others = iter(args[bound:])
+            snapshot = next(others) if plan.snapshot else None
+            since = _since(plan.since, next(others)) if plan.since else 0
+            limit = next(others) if plan.limit else -1
+            self._left = limit if limit >= 0 else None
+            self._skip = max(0, next(others)) if plan.offset else 0
+        self._decoder = table.decoder(plan.columns, snapshot)
+        ranges = rowid_ranges(plan, args[:bound]) if table.keys is None else key_ranges(table.parts, plan, args[:bound])
+        table.reads_history = False
+        if not plan.snapshot:
+            self._shared = table.transaction.acquire_view()
+            self._blocks = self._fetch(self._shared.view, plan, ranges, since)
+        elif snapshot is not None:
+            self._past = open_history(table.engine, snapshot)
+            self._blocks = self._fetch(self._past, plan, ranges, since)
+            self.Column = self._past_column  # type: ignore[method-assign]
+            self.Rowid = self._past_rowid  # type: ignore[method-assign]
+
+    def next_block(self) -> Rows | None:
+        """The next block, None at the end."""
+        if self._aborted:
+            raise apsw.AbortError("abort due to ROLLBACK")
+        return next(self._blocks, None)
+
+    def _fetch(self, view: ReadView, plan: Plan, ranges: Ranges, since: int) -> Iterator[Rows]:
+        """The blocks of all ranges, in the plan's order."""
+        transaction = self._table.transaction
+        batch = None
+        if self._past is None:
+            batch, self.mark = transaction.pending()
+            if batch is not None:
+                transaction.add_reader(self)
+        reverse = plan.order == "reverse"
+        timed = since > 0 or len(self._table.schema.columns) + 1 in plan.columns
+        if ranges.keys is not None and not timed:
+            return self._look_up(view, ranges.keys[::-1] if reverse else ranges.keys, batch)
+        intervals: Sequence[tuple[bytes | None, bytes | None]] = ranges.intervals
+        if ranges.keys is not None:
+            intervals = [(key, key + b"\0") for key in ranges.keys]
+        blocks = self._scan(view, intervals[::-1] if reverse else intervals, batch, reverse, since, timed)
+        return blocks if ranges.precise or not plan.skip else self._sorted(blocks, plan, timed)
+
+    def _look_up(self, view: ReadView, keys: Sequence[bytes], batch: Any) -> Iterator[Rows]:
+        tree = self._table.tree
+        if len(keys) == 1:
+            value = view.get(tree, keys[0], batch, self.mark) if batch is not None else view.get(tree, keys[0])
+            if value is not None:
+                yield _Found([(keys[0], value)])
+            return
+        for start in range(0, len(keys), _LOOKUPS):
+            some = keys[start : start + _LOOKUPS]
+            values = view.get_many(tree, some) if batch is None else [view.get(tree, key, batch, self.mark) for key in some]
+            found = [(key, value) for key, value in zip(some, values, strict=True) if value is not None]
+            if found:
+                yield _Found(found)
+
+    def _scan(
+        self, view: ReadView, intervals: Sequence[tuple[bytes | None, bytes | None]], batch: Any, reverse: bool, since: int, timed: bool
+    ) -> Iterator[Rows]:
+        tree = self._table.tree
+        mark = self.mark if batch is not None else None
+        for lower, upper in intervals:
+            scan = view.scan(tree, lower, upper, reverse=reverse, since=since, batch=batch, mark=mark)
+            try:
+                if not timed and (lower is not None or upper is not None):
+                    pairs = scan.fill(_FIRST_ROWS)
+                    if pairs:
+                        yield _Found(pairs)
+                    if len(pairs) < _FIRST_ROWS:
+                        continue
+                while (block := scan.next_block()) is not None:
+                    yield block
+            finally:
+                scan.close()
+
+    def _sorted(self, blocks: Iterator[Rows], plan: Plan, timed: bool) -> Iterator[Rows]:
+        """All rows at once, ordered by the key behind the parts that turned out not to be fixed."""
+        codec = self._table.keys
+        assert codec is not None  # a rowid is exact
+        rows: list[tuple[bytes, bytes, int]] = []
+        for block in blocks:
+            keys = block.keys()
+            rows += list(zip(keys, block.values(), block.seqnos() if timed else [0] * len(keys), strict=True))
+        rows.sort(key=lambda row: row[0][codec.split(row[0], plan.skip) :], reverse=plan.order == "reverse")
+        if rows:
+            yield _Sorted(rows)
+
+    def _decode(self, block: Rows) -> list[list[Any]]:
+        hidden = len(self._table.schema.columns) + 1
+        try:
+            if hidden in self._plan.columns:
+                seqnos = [seqno if seqno < BATCH_SEQNO else None for seqno in block.seqnos()]  # pending rows have none yet
+                return self._decoder.rows(block.keys(), block.values(), seqnos)
+            return self._decoder.rows(block.keys(), block.values())
+        except ValueError as error:
+            table = self._table
+            raise CorruptionError(table.engine.path, None, f"a row of table {table.schema.name} cannot be read: {error}") from error
+
+    # What APSW calls
+
+    def Filter(self, idx_num: int, idx_str: str, args: Sequence[Any]) -> None:
+        self.open_blocks(idx_num, idx_str, args)
+        self._next_rows()
+
+    def Eof(self) -> bool:
+        return self._row is None
+
+    def Next(self) -> None:
+        self._row = next(self._rows, None)
+        if self._row is None:
+            self._next_rows()
+
+    def _next_rows(self) -> None:
+        """Step to the first row of the next block that has one to show."""
+        self._row = None
+        while self._left != 0 and (block := self.next_block()) is not None:
+            rows = self._decode(block)
+            if self._skip:
+                skipped = min(self._skip, len(rows))
+                self._skip -= skipped
+                rows = rows[skipped:]
+            if self._left is not None:
+                rows = rows[: self._left]
+                self._left -= len(rows)
+            if rows:
+                self._rows = iter(rows)
+                self._row = next(self._rows)
+                return
+
+    def Column(self, number: int) -> Any:
+        return self._row[number]  # type: ignore[index]
+
+    def ColumnNoChange(self, _number: int) -> Any:
+        return apsw.no_change  # UPDATE reads the old row itself.
+
+    def Rowid(self) -> int:
+        return self._row[-1]  # type: ignore[index]
+
+    def _past_column(self, number: int) -> Any:
+        if number == len(self._table.schema.columns) + 2:
+            self._table.reads_history = True
+        return self._row[number]  # type: ignore[index]
+
+    def _past_rowid(self) -> int:
+        self._table.reads_history = True
+        return self._row[-1]  # type: ignore[index]
+
+    def Close(self) -> None:
+        self._blocks = iter(())
+        self._rows = iter(())
+        self._row = None
+        self._aborted = False
+        shared, self._shared = self._shared, None
+        if shared is not None:
+            self._table.transaction.remove_reader(self)
+            self._table.transaction.release_view(shared)
+        past, self._past = self._past, None
+        if past is not None:
+            del self.Column, self.Rowid
+            past.close()
+
+    def abort(self) -> None:
+        """The changes this cursor reads through are rolled back."""
+        self._aborted = True
+        self._blocks = iter(())
+
+
+def open_history(engine: Database, moment: Value) -> ReadView:
+    """The view that a value of `_snapshot` names: a seqno, or a named snapshot."""
+    if isinstance(moment, int):
+        return engine.read_view(moment)
+    if isinstance(moment, str):
+        seqno = engine.snapshots().get(moment)
+        if seqno is None:
+            raise HistoryError(f"lsm: there is no snapshot named {moment!r}")
+        return engine.read_view(seqno)
+    raise UsageError(f"lsm: _snapshot is a seqno or the name of a snapshot, not {moment!r}")
+
+
+def _since(operator: str, value: Value) -> int:
+    """The seqno after which all rows lie that `_seqno <operator> value` lets through; SQLite checks them again."""
+    number = compared(Affinity.INTEGER, value)
+    if isinstance(number, int | float) and math.isfinite(number):
+        after = math.floor(number) if operator == ">" else math.ceil(number) - 1
+        return min(max(0, after), (1 << 63) - 1)
+    return 0

@@ -1,0 +1,71 @@
+"""SQL functions on the engine. All take the schema's name as an optional last argument (default: main).
+
+lsm_seqno()          the seqno of the last commit
+lsm_snapshot(name)   keep what is committed now readable under a name; its seqno
+lsm_release(name)    give a snapshot up
+lsm_flush()          write everything committed into SSTables
+lsm_compact()        merge all SSTables, dropping what no snapshot sees
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import apsw
+
+from ..engine.database import Database
+from ..errors import UsageError
+from .affinity import Value
+from .session import Session
+
+
+def register(connection: apsw.Connection, session: Session) -> None:
+    """Give a connection the functions. Those that change something cannot be used in triggers and views."""
+
+    def add(name: str, arguments: int, body: Callable[..., Value], *, changes: bool) -> None:
+        def function(*given: Value) -> Value:
+            schema = given[arguments] if len(given) > arguments else "main"
+            if not isinstance(schema, str):
+                raise UsageError(f"{name}: the schema is given by its name, not {schema!r}")
+            engine = session.engine(schema)
+            if changes and session.transaction(engine).has_writes:
+                raise UsageError(f"{name} cannot be used in a transaction that has changed lsm tables; commit first")
+            return body(engine, *given[:arguments])
+
+        flags = apsw.SQLITE_DIRECTONLY if changes else 0
+        for count in (arguments, arguments + 1):
+            connection.create_scalar_function(name, function, count, flags=flags)
+
+    add("lsm_seqno", 0, _seqno, changes=False)
+    add("lsm_snapshot", 1, _snapshot, changes=True)
+    add("lsm_release", 1, _release, changes=True)
+    add("lsm_flush", 0, _flush, changes=True)
+    add("lsm_compact", 0, _compact, changes=True)
+
+
+def _seqno(engine: Database) -> Value:
+    return engine.seqno
+
+
+def _snapshot(engine: Database, name: Value) -> Value:
+    if not isinstance(name, str) or not name:
+        raise UsageError(f"lsm_snapshot: a snapshot's name is a text that is not empty, not {name!r}")
+    with engine.snapshot(name) as snapshot:  # A named snapshot outlives this object.
+        return snapshot.seqno
+
+
+def _release(engine: Database, name: Value) -> Value:
+    if not isinstance(name, str):
+        raise UsageError(f"lsm_release: a snapshot's name is a text, not {name!r}")
+    engine.release(name)
+    return None
+
+
+def _flush(engine: Database) -> Value:
+    engine.flush()
+    return None
+
+
+def _compact(engine: Database) -> Value:
+    engine.compact()
+    return None

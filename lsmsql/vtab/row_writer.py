@@ -1,0 +1,134 @@
+"""RowWriter: from the values of a statement to the key and value bytes of a row, by the rules of the table's columns."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import apsw
+
+from .affinity import INT_MAX, INT_MIN, Affinity, Value, number_in, stored
+from .key_codec_cy import COLLATION_CODES, KeyCodec
+from .row_codec_cy import RowCodec, RowDecoder
+from .schema import TableSchema
+from .sqlite_errors import DATATYPE, NOT_NULL, PRIMARY_KEY, constraint_failed
+
+_NONE = type(None)
+_STORED_AS_THEY_ARE: dict[Affinity, frozenset[type]] = {
+    Affinity.BLOB: frozenset((_NONE, int, float, str, bytes)),
+    Affinity.TEXT: frozenset((_NONE, str, bytes)),
+    Affinity.NUMERIC: frozenset((_NONE, int, bytes)),
+    Affinity.INTEGER: frozenset((_NONE, int, bytes)),
+    Affinity.REAL: frozenset((_NONE, float, bytes)),
+}
+_STRICT_TYPES: dict[str, tuple[type, ...]] = {
+    "INT": (int,),
+    "INTEGER": (int,),
+    "REAL": (float,),
+    "TEXT": (str,),
+    "BLOB": (bytes,),
+    "ANY": (int, float, str, bytes),
+}
+_TYPE_NAMES = {int: "INT", float: "REAL", str: "TEXT", bytes: "BLOB"}
+
+
+class SkipRow(Exception):
+    """OR IGNORE: leave this row out and go on."""
+
+
+class RowWriter:
+    """Converts, checks and encodes the rows of one table; knows nothing of what the table holds."""
+
+    def __init__(self, schema: TableSchema) -> None:
+        self.schema = schema
+        self.count = len(schema.columns)
+        self.key_columns = tuple(part.index for part in schema.key)
+        codec_parts = [
+            (COLLATION_CODES[part.collation], part.descending, schema.columns[part.index].affinity == Affinity.REAL) for part in schema.key
+        ]
+        self.keys = KeyCodec(codec_parts) if schema.key else None
+        places = [self.key_columns.index(i) if i in self.key_columns else -1 for i in range(self.count)]
+        alias = schema.rowid_column
+        self.codec = RowCodec(self.count, places, self.keys, -1 if alias is None else alias)
+        self.not_null = tuple(column.not_null or i in self.key_columns for i, column in enumerate(schema.columns))
+        # On INSERT an omitted column and NULL look alike, so NULL becomes the default: neither column takes NULL as it is.
+        self._insert_types = tuple(self._types(i, inserting=True) for i in range(self.count))
+        self._update_types = tuple(self._types(i, inserting=False) for i in range(self.count))
+
+    def _types(self, index: int, *, inserting: bool) -> frozenset[type]:
+        column = self.schema.columns[index]
+        if index == self.schema.rowid_column:
+            return frozenset((_NONE, int))
+        types = _STORED_AS_THEY_ARE[column.affinity]
+        if self.schema.strict:
+            types &= {_NONE, *_STRICT_TYPES[column.declared_type.upper()]}
+        if self.not_null[index] or (inserting and column.default is not None):
+            types -= {_NONE}
+        return types
+
+    def decoder(self, columns: Sequence[int], snapshot: Value = None) -> RowDecoder:
+        defaults = [column.default.constant if column.default else None for column in self.schema.columns]
+        return RowDecoder(self.codec, frozenset(columns), defaults, snapshot)
+
+    def insert_values(self, fields: Sequence[Value], mode: int) -> list[Value]:
+        """The values a new row stores. ConstraintError, or SkipRow, for a NULL or a type that may not be."""
+        values = list(fields[: self.count])
+        for index, types in enumerate(self._insert_types):
+            if type(values[index]) not in types:
+                values[index] = self._repaired(index, values[index], mode, inserting=True)
+        return values
+
+    def update_values(self, old: Sequence[Value] | None, fields: Sequence[Value], mode: int) -> list[Value]:
+        """The values a changed row stores; `apsw.no_change` stands for the old one."""
+        values = list(fields[: self.count])
+        for index, types in enumerate(self._update_types):
+            if values[index] is apsw.no_change:
+                assert old is not None
+                values[index] = old[index]
+            elif type(values[index]) not in types:
+                values[index] = self._repaired(index, values[index], mode, inserting=False)
+        return values
+
+    def _repaired(self, index: int, value: Value, mode: int, *, inserting: bool) -> Value:
+        """The value after defaults, affinity and checks."""
+        schema = self.schema
+        column = schema.columns[index]
+        if index == schema.rowid_column:
+            return as_rowid(value)
+        if value is None and column.default is not None and (inserting or (mode == apsw.SQLITE_REPLACE and self.not_null[index])):
+            value = column.default.value()
+        value = stored(column.affinity, value)
+        if value is None:
+            if not self.not_null[index]:
+                return None
+            if mode == apsw.SQLITE_IGNORE:
+                raise SkipRow
+            raise constraint_failed(f"NOT NULL constraint failed: {schema.name}.{column.name}", NOT_NULL, mode)
+        if schema.strict and not isinstance(value, _STRICT_TYPES[column.declared_type.upper()]):
+            kind = _TYPE_NAMES[type(value)]
+            message = f"cannot store {kind} value in {column.declared_type.upper()} column {schema.name}.{column.name}"
+            raise constraint_failed(message, DATATYPE, apsw.SQLITE_ABORT)
+        return value
+
+    def key_of(self, values: Sequence[Value]) -> bytes:
+        """The key of a row of a table with declared key columns."""
+        assert self.keys is not None
+        return self.keys.encode([values[index] for index in self.key_columns])  # type: ignore[no-any-return]
+
+    def not_unique(self, mode: int) -> apsw.ConstraintError:
+        """The error for a row whose key is taken, in SQLite's words."""
+        schema = self.schema
+        columns = self.key_columns
+        if not columns:
+            columns = () if schema.rowid_column is None else (schema.rowid_column,)
+        names = ", ".join(f"{schema.name}.{schema.columns[i].name}" for i in columns) or f"{schema.name}.rowid"
+        return constraint_failed(f"UNIQUE constraint failed: {names}", PRIMARY_KEY, mode)
+
+
+def as_rowid(value: object) -> int:
+    """A value given for a rowid or INTEGER PRIMARY KEY; "datatype mismatch" unless it is an integer in some spelling."""
+    number = number_in(value) if isinstance(value, str) else value
+    if isinstance(number, float) and number.is_integer() and INT_MIN <= number < INT_MAX:
+        number = int(number)
+    if not isinstance(number, int):
+        raise apsw.MismatchError("datatype mismatch")
+    return number

@@ -1,0 +1,308 @@
+"""Transaction: what one connection has pending in one engine, and the moment it reads at.
+
+SQLite calls a virtual table's transaction methods once for every table; the tables of an engine share one Transaction and so one write
+batch. Rules that SQLite and APSW force (each has a test):
+
+- Everything that can fail happens in the last table's Sync: there the batch is committed, durably. Commit only forgets.
+- CREATE calls Sync and Commit without Begin. DROP inside a transaction ends a table's part without Commit or Rollback.
+- `RollbackTo(n)` means the oldest mark with level n or above; -1 the beginning. A table that joins late announces only the level in force.
+- While a Python exception is pending APSW passes on neither RollbackTo nor Release. So the transaction knows which mark belongs to the
+  statement that runs now: it looks at the next statement that starts (a trace hook, registered only while that matters). A failing
+  change rolls its own statement back, and a statement that failed elsewhere (a user's function) is rolled back when the next one starts.
+- A read-only transaction has no methods called at all; the same hook notices its end.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any, Protocol
+
+import apsw
+
+from ..errors import UsageError
+from .sqlite_errors import stale_snapshot
+
+if TYPE_CHECKING:
+    from ..engine.database import Database
+    from ..engine.read_view import ReadView
+    from ..engine.tree import Tree
+    from ..engine.write_batch import WriteBatch
+
+BATCH_BYTES_MAX = 256 << 20
+
+
+class BatchReader(Protocol):
+    """A cursor that reads through the batch: `mark` is where its view of the batch ends, `abort` stops it."""
+
+    mark: int
+
+    def abort(self) -> None: ...
+
+
+class SharedView:
+    """A read view and how many hold it: the cursors that read at it, and the transaction as long as it lasts."""
+
+    __slots__ = ("holders", "view")
+
+    def __init__(self, view: ReadView) -> None:
+        self.view = view
+        self.holders = 0
+
+
+class Transaction:
+    """Pending changes of one connection in one engine. `serial` changes whenever rows may have gone back to an earlier state."""
+
+    def __init__(self, connection: apsw.Connection, engine: Database, batch_bytes_max: int = BATCH_BYTES_MAX) -> None:
+        self.connection = connection
+        self.engine = engine
+        self.batch_bytes_max = batch_bytes_max
+        self.batch: WriteBatch | None = None
+        self.serial = 0
+        self._shared: SharedView | None = None
+        self._pinned = False  # the transaction itself holds `_shared`
+        self._readers: set[BatchReader] = set()
+        self._begun: set[object] = set()
+        self._synced: set[object] = set()
+        self._marks: list[tuple[int, int]] = []  # (level, place in the batch), outermost first
+        self._statement: tuple[int, int] | None = None  # the mark of the statement that runs now, if it made one
+        self._undone_level: int | None = None  # of a mark rolled back because its statement seemed to have failed
+        self._poison = ""
+        self._hooked = False
+        self._committed_seqno = -1
+
+    # Reading
+
+    def acquire_view(self) -> SharedView:
+        """The view that a new cursor reads at; give it back with `release_view`.
+
+        Cursors of one statement share it, and inside BEGIN all statements do. An unfinished SELECT keeps it for later ones, as it
+        keeps SQLite's own read transaction.
+        """
+        lasting = bool(self._begun) or self.connection.in_transaction
+        if self._pinned and not lasting:
+            self._unpin()  # a read-only transaction has ended
+        shared = self._shared
+        if shared is None:
+            shared = self._shared = SharedView(self.engine.read_view())
+        if lasting and not self._pinned:
+            self._pinned = True
+            shared.holders += 1
+            if not self._begun:
+                self._hook()
+        shared.holders += 1
+        return shared
+
+    def release_view(self, shared: SharedView) -> None:
+        shared.holders -= 1
+        if not shared.holders:
+            if self._shared is shared:
+                self._shared = None
+            shared.view.close()
+
+    def _unpin(self) -> None:
+        shared = self._shared
+        if self._pinned and shared is not None:
+            self._pinned = False
+            self.release_view(shared)
+
+    def pending(self) -> tuple[WriteBatch | None, int]:
+        """(batch, mark) that a cursor opened now reads through: what is pending, without what its own statement goes on to write."""
+        batch = self.batch
+        if batch is None or not self._begun or not len(batch):
+            return None, 0
+        return batch, batch.mark()
+
+    def add_reader(self, reader: BatchReader) -> None:
+        self._readers.add(reader)
+
+    def remove_reader(self, reader: BatchReader) -> None:
+        self._readers.discard(reader)
+
+    def get(self, tree: Tree, key: bytes) -> bytes | None:
+        """A row as the running change sees it: everything pending included."""
+        assert self._shared is not None
+        return self._shared.view.get(tree, key, self.batch)
+
+    def last_key(self, tree: Tree) -> bytes | None:
+        """The largest key, everything pending included."""
+        assert self._shared is not None
+        rows = self._shared.view.scan(tree, reverse=True, limit=1, batch=self.batch).fill(1)
+        return rows[0][0] if rows else None
+
+    # Writing
+
+    @property
+    def has_writes(self) -> bool:
+        return bool(self._begun) and self.batch is not None and len(self.batch) > 0
+
+    def put(self, tree: Tree, key: bytes, value: bytes) -> None:
+        batch = self.batch
+        if batch is None:
+            batch = self._fresh_batch()
+        batch.put(tree, key, value)
+        if batch.size > self.batch_bytes_max:
+            limit = self.batch_bytes_max >> 20
+            raise UsageError(f"lsm: transaction too large: more than {limit} MiB of pending changes; commit in smaller parts")
+
+    def delete(self, tree: Tree, key: bytes) -> None:
+        batch = self.batch
+        if batch is None:
+            batch = self._fresh_batch()
+        batch.delete(tree, key)
+
+    def _fresh_batch(self) -> WriteBatch:
+        """A batch when there is none: at the start, or after a commit that SQLite itself could not finish."""
+        self.batch = batch = self.engine.batch()
+        return batch
+
+    def place(self) -> int:
+        """Where the batch stands, for `undo`."""
+        return 0 if self.batch is None else self.batch.mark()
+
+    def undo(self, place: int, mode: int) -> None:
+        """A change has failed that began at `place`: take back what SQLite will not ask for, since an exception is pending.
+
+        mode: `vtab_on_conflict()`; OR FAIL keeps the rows before this one, everything else undoes the statement.
+        """
+        if self._statement is not None and mode != apsw.SQLITE_FAIL:
+            place = min(place, self._statement[1])
+            self._marks = [mark for mark in self._marks if mark != self._statement]
+            self._statement = None
+        self._roll_back_to(place)
+
+    def _roll_back_to(self, place: int) -> None:
+        if self.batch is None or self.batch.mark() <= place:
+            return
+        self.batch.rollback(place)
+        self.serial += 1
+        for reader in [reader for reader in self._readers if reader.mark > place]:
+            reader.abort()
+
+    # SQLite's calls
+
+    def begin(self, table: object) -> None:
+        """The first write to a table in a transaction. BusyError when the transaction has read at a moment that is past."""
+        if not self._begun:
+            self._start()
+        self._begun.add(table)
+
+    def _start(self) -> None:
+        if self._pinned and not self.connection.in_transaction:
+            self._unpin()
+        newest = self.engine.seqno
+        shared = self._shared
+        if shared is not None and shared.view.seqno != newest:
+            if self._pinned:
+                raise stale_snapshot()
+            self._shared = shared = None  # its cursors keep it
+        if shared is None:
+            shared = self._shared = SharedView(self.engine.read_view())
+        if not self._pinned:
+            self._pinned = True
+            shared.holders += 1
+        if newest != self._committed_seqno:
+            self.serial += 1
+        self.batch = None
+        self._forget_marks()
+
+    def _forget_marks(self) -> None:
+        self._marks.clear()
+        self._statement = self._undone_level = None
+        self._poison = ""
+
+    def savepoint(self, level: int, *, joining: bool) -> None:
+        """SQLite opened a savepoint or a statement. joining: the table was begun by the same statement, maybe behind older marks."""
+        if joining and any(mark[0] >= level for mark in self._marks):
+            return
+        mark = (level, self.place())
+        self._marks = [other for other in self._marks if other[0] < level]
+        self._marks.append(mark)
+        self._statement = mark
+        self._undone_level = None
+        self._hook()
+
+    def release(self, level: int) -> None:
+        if self._undone_level is not None and self._undone_level >= level:
+            self._poison = "lsm: a function changed lsm tables while a statement changed them too; nothing of this transaction is kept"
+        self._marks = [mark for mark in self._marks if mark[0] < level]
+        if self._statement is not None and self._statement[0] >= level:
+            self._statement = None
+
+    def rollback_to(self, level: int) -> None:
+        if level < 0:
+            place = 0
+        else:
+            later = [mark for mark in self._marks if mark[0] >= level]
+            if not later:
+                return
+            place = later[0][1]
+            self._marks = [mark for mark in self._marks if mark[0] < level] + later[:1]
+        self._roll_back_to(place)
+
+    def sync(self, table: object) -> None:
+        """Commit, durably, when every table that began has come."""
+        if table not in self._begun:
+            return
+        self._synced.add(table)
+        if not self._begun <= self._synced:
+            return
+        self._synced.clear()
+        self._statement_starts(None)
+        if self._poison:
+            raise UsageError(self._poison)
+        batch, self.batch = self.batch, None
+        if batch is not None and len(batch):
+            self._committed_seqno = self.engine.commit(batch)
+        self._forget_marks()
+
+    def commit(self, table: object) -> None:
+        self._end(table)
+
+    def rollback(self, table: object) -> None:
+        if table in self._begun:
+            self._roll_back_to(0)
+            self.serial += 1
+        self._end(table)
+
+    def drop(self, table: object) -> None:
+        """A table is dropped. SQLite will not speak of it again, so with savepoints around there is no telling whether it comes back."""
+        if table in self._begun and self._marks and self.has_writes:
+            raise UsageError("lsm: DROP TABLE inside a savepoint needs the table's changes to be committed first")
+        self._end(table)
+
+    def _end(self, table: object) -> None:
+        self._begun.discard(table)
+        self._synced.discard(table)
+        if not self._begun:
+            self.batch = None
+            self._forget_marks()
+            self._unpin()
+            self._shared = None  # Open cursors go on at their moment, new ones see this commit.
+            self._unhook()
+
+    # The trace hook
+
+    def _hook(self) -> None:
+        if not self._hooked:
+            self._hooked = True
+            self.connection.trace_v2(apsw.SQLITE_TRACE_STMT, self._statement_starts, id=self)
+
+    def _unhook(self) -> None:
+        if self._hooked:
+            self._hooked = False
+            self.connection.trace_v2(0, None, id=self)
+
+    def _statement_starts(self, event: dict[str, Any] | None) -> None:
+        """A statement starts. SQLite marks those that run inside another (triggers, a function's own SQL) as `trigger`."""
+        if event is not None and event["trigger"]:
+            return
+        statement, self._statement = self._statement, None
+        if statement is not None and self.place() > statement[1]:
+            # It wrote and neither released nor rolled back its mark: it failed, and APSW kept that from us.
+            self._marks = [mark for mark in self._marks if mark != statement]
+            self._undone_level = statement[0]
+            self._roll_back_to(statement[1])
+        if self._pinned and not self._begun:
+            if self.connection.in_transaction:
+                return  # still to see the end of a read-only transaction
+            self._unpin()
+        self._unhook()
