@@ -85,7 +85,12 @@ class Database:
         open_directories.require_unopened(identity, path)
         lock = fs.lock(fs.join(directory, file_name(FileKind.LOCK)), (options or Options()).lock_timeout)
         try:
-            database = cls(path, recover(fs, directory, options, key, create), lock, identity)
+            recovered = recover(fs, directory, options, key, create)
+            try:
+                database = cls(path, recovered, lock, identity)
+            except BaseException:
+                recovered.line.close_files()
+                raise
         except BaseException:
             lock.release()
             raise
@@ -179,6 +184,7 @@ class Database:
 
     def delete_range_of(self, tree: Tree, lower: bytes | None, upper: bytes | None) -> None:
         """See Tree.__delitem__."""
+        tree.require_writable(self)
         with self.batch() as batch:
             for key, _ in tree.scan(lower, upper):
                 batch.delete(tree, key)
@@ -272,6 +278,8 @@ class Database:
         """Sync the WAL, stop the threads, close every file, let go of the directory. Memtables stay in the WAL: opening reads them back.
 
         Closing twice is allowed. An OSError of the last sync is raised after everything else was done."""
+        if self._closed:  # Without the lock: in the child of a fork nobody may be there to release it.
+            return
         with self._naming:
             if self._closed:
                 return

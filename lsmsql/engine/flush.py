@@ -9,6 +9,7 @@ from .manifest.version import TableRecord
 from .manifest.version_edit import VersionEdit
 from .pins import Pins
 from .sstable.writer import TableSink, table_stream, write_tables
+from .storage.filenames import FileKind
 from .version_line import VersionLine
 
 _ONE_FILE = 1 << 62  # A memtable is one table, however large.
@@ -22,13 +23,19 @@ def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace
     floor, retained = pins.retention()
     version = line.version
     records: list[TableRecord] = []
-    for tree_id in generation.arena.trees():
-        if tree_id in version.trees:  # Dropped trees leave their entries behind.
-            records += _flush_tree(line, generation, tree_id, floor, retained, pace)
-    if records:
-        line.fs.sync_directory(line.directory)  # Before the edit: a table that the manifest names and that is missing is corruption.
+    try:
+        for tree_id in generation.arena.trees():
+            if tree_id in version.trees:  # Dropped trees leave their entries behind.
+                records += _flush_tree(line, generation, tree_id, floor, retained, pace)
+        if records:
+            line.fs.sync_directory(line.directory)  # Before the edit: a table that the manifest names and that is missing is corruption.
+        opened = line.open_tables(tuple(records))
+    except BaseException:
+        for record in records:  # Nothing names them. After the edit below nobody could know that, and recovery decides.
+            line.obsolete.add_path(line.path(FileKind.SSTABLE, record.file_id))
+        line.obsolete.collect()
+        raise
     added = tuple(records)
-    opened = line.open_tables(added)
     edit = VersionEdit(added=added, wals_removed=(generation.wal.id,), floor=floor, last_seqno=generation.last_seqno)
     line.install(edit, opened, retire=generation)
     generation.wal.close()

@@ -6,17 +6,18 @@ import threading
 import time
 from collections.abc import Callable
 
-from ..errors import Error
+from ..errors import ClosedError, Error
 from .compaction.job import run
 from .compaction.picker import Compaction, pick, pick_all
 from .flush import flush_generation
 from .generation import Generation
+from .manifest.version import Levels, Version
 from .pins import Pins
 from .sstable.writer import TableSink
 from .version_line import VersionLine
 
 
-class Stopped(Exception):
+class Stopped(ClosedError):
     """The database is closing: the unit of work is given up, and its files are removed."""
 
 
@@ -31,10 +32,13 @@ class Upkeep:
         self._pins = pins
         self._flushing = threading.Lock()
         self.compacting = threading.Lock()
+        self._picking = threading.Lock()
         self.error: BaseException | None = None
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None
         self.drain_rate = 0.0
+        self._idle: Version | None = None  # In which no compaction is due.
+        self._not_due: dict[int, Levels] = {}
         self.flushes = self.flushed_bytes = 0
         self.compactions = self.moves = self.compacted_bytes_read = self.compacted_bytes_written = 0
 
@@ -92,11 +96,22 @@ class Upkeep:
         self.on_change()
 
     def _pick(self) -> Compaction | None:
-        version = self._line.version
-        for tree_id in version.trees:
+        """The compaction of the tree with the most tables in level 0 among those that have one due."""
+        with self._picking:
+            return self._pick_from(self._line.version)
+
+    def _pick_from(self, version: Version) -> Compaction | None:
+        if version is self._idle:
+            return None
+        # Most versions change one tree of many; a tree found not to be due stays so while its levels are the same object.
+        trees = [tree_id for tree_id, levels in version.levels.items() if self._not_due.get(tree_id) is not levels]
+        for tree_id in sorted(trees, key=lambda tree_id: -len(version.levels[tree_id][0])):
             compaction = pick(version, tree_id, self._line.options)
             if compaction is not None:
                 return compaction
+            self._not_due[tree_id] = version.levels[tree_id]
+        self._not_due = {tree_id: levels for tree_id, levels in self._not_due.items() if tree_id in version.levels}
+        self._idle = version
         return None
 
     def _compact(self, compaction: Compaction) -> None:
@@ -134,7 +149,7 @@ class Upkeep:
 
     def _pace(self, _written: int) -> None:
         if self.stopping:
-            raise Stopped
+            raise Stopped("the database is closing")
 
 
 class _Sticky:

@@ -48,6 +48,7 @@ class VersionLine:
         self._swap = threading.Lock()
         self._states: weakref.WeakSet[ReadState] = weakref.WeakSet()
         self._tables: dict[int, Table] = {}
+        self.published: Published  # From `begin` on.
         self.closed = ""
 
     def begin(self, tables: dict[int, Table], generations: tuple[Generation, ...], seqno: int) -> Published:
@@ -161,8 +162,12 @@ class VersionLine:
         cipher = self.keyring.cipher(wal_id) if self.keyring else None
         wal = Wal.create(self.fs, self.directory, wal_id, cipher, catalog, self.published.seqno, previous, now_us())
         generation = Generation(MemtableArena(self.options.memtable_bytes), wal)
-        # Before the first commit into it: a crash before this line leaves a WAL that nothing names and that holds nothing.
-        self.install(replace(edit or VersionEdit(), wals_added=(wal_id,)), begin=generation)
+        try:
+            # Before the first commit into it: a crash before this line leaves a WAL that nothing names and that holds nothing.
+            self.install(replace(edit or VersionEdit(), wals_added=(wal_id,)), begin=generation)
+        except BaseException:
+            wal.close()
+            raise
         return generation
 
     def save_options(self, options: Options) -> None:

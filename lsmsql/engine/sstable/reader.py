@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from typing import NoReturn
 
-from ...errors import CorruptionError
+from ...errors import ClosedError, CorruptionError
 from ..kernel import BlockCache, Table
 from ..manifest.version import TableRecord
 from ..storage.block_frame import FrameType, open_frame, open_payload
@@ -27,12 +27,17 @@ class TableFile:
         self.path = file.path
         self.cipher = cipher
         self.encrypted = cipher is not None
-        self.filter_lost = False
+        self.filter_lost = self.closed = False
         self.footer, self.properties = self._read_ends()
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes at `offset`; CorruptionError when the file ends before."""
-        data = self.file.read_at(offset, size)
+        try:
+            data = self.file.read_at(offset, size)
+        except OSError:
+            if self.closed:  # A scan that outlived its database.
+                raise ClosedError("the database is closed") from None
+            raise
         if len(data) != size:
             raise CorruptionError(self.path, offset, f"the file ends within {size} bytes that should be here")
         return data
@@ -45,6 +50,7 @@ class TableFile:
         raise CorruptionError(self.path, offset, message)
 
     def close(self) -> None:
+        self.closed = True
         self.file.close()
 
     def index(self) -> bytes:

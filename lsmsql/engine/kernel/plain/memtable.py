@@ -6,6 +6,7 @@ The encoding of an operation (docs/formats.md, "Operations") is the WAL's payloa
 from __future__ import annotations
 
 import struct
+import threading
 from bisect import bisect_right
 from collections.abc import Iterable, Iterator
 from copy import copy
@@ -39,13 +40,15 @@ class Memtable:
         self.versions: dict[bytes, list[Version]] = {}  # per key in ascending order of seqno
         self._order: SortedList[bytes] = SortedList()
         self._unordered: list[bytes] = []
+        self._ordering = threading.Lock()  # Readers on other threads bring the keys into order while the writer adds some.
 
     def add(self, key: bytes, seqno: int, kind: int, value: bytes) -> None:
         """Index one operation; one with the same key and seqno is replaced."""
         found = self.versions.get(key)
         if found is None:
             self.versions[key] = [(seqno, kind, value)]
-            self._unordered.append(key)
+            with self._ordering:
+                self._unordered.append(key)
             self.entries += 1
         elif found[-1][0] == seqno:
             found[-1] = (seqno, kind, value)
@@ -63,10 +66,11 @@ class Memtable:
         self.entries -= 1
         if not found:
             del self.versions[key]
-            if self._unordered and self._unordered[-1] == key:
-                self._unordered.pop()
-            else:
-                self.ordered_keys().remove(key)
+            with self._ordering:
+                if self._unordered and self._unordered[-1] == key:
+                    self._unordered.pop()
+                else:
+                    self._ordered().remove(key)
 
     def get(self, key: bytes, seqno: int) -> Version | None:
         """The newest version of a key at a seqno, tombstones included."""
@@ -82,8 +86,8 @@ class Memtable:
         view.limit = limit
         return view
 
-    def ordered_keys(self) -> SortedList[bytes]:
-        """All keys in ascending order."""
+    def _ordered(self) -> SortedList[bytes]:
+        """All keys in ascending order. The caller holds `_ordering`."""
         if self._unordered:
             self._order.update(self._unordered)
             self._unordered.clear()
@@ -93,7 +97,7 @@ class Memtable:
         """The keys in [lower, upper) with their versions visible at a seqno, newest first; later writes may interleave."""
         limit = seqno if self.limit is None else self.limit
         inclusive = (True, False)
-        while keys := list(islice(self.ordered_keys().irange(lower, upper, inclusive, reverse), _KEYS_AT_ONCE)):
+        while keys := self._some_keys(lower, upper, inclusive, reverse):
             for key in keys:
                 if visible := [version for version in reversed(self.versions.get(key, ())) if version[0] <= limit]:
                     yield key, visible
@@ -101,6 +105,10 @@ class Memtable:
                 upper = keys[-1]
             else:
                 lower, inclusive = keys[-1], (False, False)
+
+    def _some_keys(self, lower: bytes | None, upper: bytes | None, inclusive: tuple[bool, bool], reverse: bool) -> list[bytes]:
+        with self._ordering:
+            return list(islice(self._ordered().irange(lower, upper, inclusive, reverse), _KEYS_AT_ONCE))
 
     def __len__(self) -> int:
         return self.entries
@@ -273,6 +281,8 @@ class MemtableArena:
 
 
 def _check_operation(key: bytes, value: bytes) -> None:
+    if not isinstance(key, bytes) or not isinstance(value, bytes):
+        raise TypeError(f"keys and values are bytes, not {type(key).__name__} and {type(value).__name__}")
     if len(key) > KEY_BYTES_MAX:
         raise ValueError(f"key of {len(key)} bytes; the limit is {KEY_BYTES_MAX}")
     if len(value) > VALUE_BYTES_MAX:
