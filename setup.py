@@ -20,11 +20,17 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.block_cy",
     "lsmsql.engine.kernel.block_decode_cy",
     "lsmsql.engine.kernel.block_encode_cy",
+    "lsmsql.engine.kernel.cursor_cy",
+    "lsmsql.engine.kernel.feed_cy",
     "lsmsql.engine.kernel.frame_cy",
     "lsmsql.engine.kernel.libraries_cy",
     "lsmsql.engine.kernel.memtable_cy",
+    "lsmsql.engine.kernel.merge_cy",
+    "lsmsql.engine.kernel.open_table_cy",
     "lsmsql.engine.kernel.operations_cy",
     "lsmsql.engine.kernel.order_cy",
+    "lsmsql.engine.kernel.scan_cy",
+    "lsmsql.engine.kernel.table_stream_cy",
 )
 REQUIRE_COMPILED = os.environ.get("LSMSQL_REQUIRE_COMPILED") == "1"
 PURE = os.environ.get("LSMSQL_PURE") == "1"

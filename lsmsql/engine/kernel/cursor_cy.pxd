@@ -1,0 +1,87 @@
+# A scan's position in one source: a memtable, or a run of disjoint ascending tables (one table being the shortest run).
+from .block_decode_cy cimport blk_free, blk_unpin
+from .frame_cy cimport Scratch
+from .memtable_cy cimport Memtable, order_next, order_previous, order_seek, order_update, order_valid
+from .merge_cy cimport DONE, LIVE, SEEK, WANT, Head, HeadP, head_of_block, head_of_operation
+from .native cimport (
+    Blk, BlkP, Data, MemTree, MemTreeP, NodeP, Ops, PairP, Room, Tab, TabP, VALUE, block_key, block_key_size, block_kind, block_lower, block_seqno, block_value, block_value_size,
+    compare_keys, i32, last_key, last_key_size, op_key, op_key_size, op_kind, op_value, op_value_size, prefix_of, same_key, u8, u32, u64, visible_node,
+)
+from .table_cy cimport Table, table_block, table_decode_frame, table_decode_payload, table_lower
+
+ctypedef long long i64
+ctypedef TabP* Tabs
+
+cdef struct Cursor:
+    Head head
+    bint descending
+    bint memory  # a memtable's
+    bint keep  # whether missed blocks enter the cache; if not, they are read ahead into memory of the cursor's own
+    u64 seqno  # entries above are not seen
+    u64 since  # blocks with nothing above are left out; 0: none are
+    Data lower  # NULL: open
+    Data upper  # NULL: open
+    size_t lower_size
+    size_t upper_size
+    # -- a memtable's
+    Ops* ops
+    MemTree* tree
+    u32 run
+    u32 position
+    u64 changes  # of the tree when run and position were taken
+    u64 rollbacks  # of the operations then
+    u8* saved  # the head's key, while Python code may run
+    size_t saved_size
+    size_t saved_room
+    # -- a run's
+    Tabs tables
+    i64 table_count
+    i64 table  # index of `tab`, or of the table to enter next
+    Tab* tab  # NULL: none entered
+    i64 first  # blocks of tab that the range touches
+    i64 last
+    i64 ordinal  # block to load next
+    Tab* blk_tab  # where blk comes from
+    i64 loaded  # its number there
+    Blk* blk  # pinned; NULL: none
+    i64 at  # next entry of blk
+    i64 end  # one behind the last entry in range; descending: the first entry in range
+    bint visible  # all of blk is
+    Data skip  # a key whose other versions are passed over at the start of the next block; NULL: none
+    size_t skip_size
+    Blk* held  # descending: the block before blk, in which the head, or a candidate for it, lies; pinned
+    i64 candidate  # its entry in held; -1: none
+    # -- reading ahead
+    void* window_owner  # bytes object, one reference
+    Data window
+    Tab* window_tab
+    i64 window_first  # blocks in the window
+    i64 window_last
+    i64 ahead  # blocks to read next time
+    Blk* spare  # memory for the next block
+
+ctypedef Cursor* CursorP
+ctypedef Scratch* ScratchP
+
+cdef void cursor_memtable(Cursor* cursor, Memtable memtable) noexcept
+cdef void cursor_run(Cursor* cursor, Tabs tables, size_t count) noexcept
+cdef void cursor_next(Cursor* cursor) noexcept
+cdef void cursor_settle(Cursor* cursor) noexcept
+cdef int cursor_load(Cursor* cursor, Scratch* scratch) except -1
+cdef int cursor_sleep(Cursor* cursor) except -1
+cdef int cursor_wake(Cursor* cursor) except -1
+cdef bint cursor_plain_block(const Cursor* cursor) noexcept
+cdef void cursor_pass(Cursor* cursor, i64 at) noexcept
+cdef void cursor_free(Cursor* cursor) noexcept
+
+cdef Blk* _load_private(Cursor* cursor, Table table, Scratch* scratch) except NULL
+cdef int _read_window(Cursor* cursor, Table table) except -1
+cdef void _close_window(Cursor* cursor) noexcept
+cdef void _settle_forward(Cursor* cursor) noexcept
+cdef void _settle_backward(Cursor* cursor) noexcept
+cdef bint _goes_on_before(Cursor* cursor, Blk* blk, i64 found) noexcept
+cdef void _settle_memtable(Cursor* cursor) noexcept
+cdef void _find_block(Cursor* cursor) noexcept
+cdef bint _wanted(const Cursor* cursor, i64 ordinal) noexcept
+cdef bint _enter_table(Cursor* cursor) noexcept
+cdef void _release(Cursor* cursor, Blk* blk) noexcept

@@ -1,0 +1,404 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""A scan's cursor over one source: the newest visible version of one key after another, either way, within bounds.
+
+Everything here runs under the GIL. A block is pinned while the cursor stands in it. The head points into a pinned block or into the memory of
+operations; the latter may change hands in a rollback, so whenever Python code may run, the cursor sleeps with a copy of its key, and wakes by
+seeking it if anything has moved.
+"""
+
+from __future__ import annotations
+
+import cython
+
+if not cython.compiled:
+    raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
+
+from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
+from cython.cimports.libc.stdlib import free, realloc
+from cython.cimports.libc.string import memcpy
+
+_READ_AT_ONCE = cython.declare(u64, 1 << 20)
+
+
+# --- opening and closing
+
+
+def cursor_memtable(cursor, memtable):
+    """Set up a zeroed cursor, whose bounds and seqno are set, over a memtable."""
+    cursor.memory = True
+    cursor.ops = memtable.ops
+    cursor.tree = memtable.mem
+    if memtable.limited:
+        cursor.seqno = memtable.limit_seqno
+    cursor.head.state = SEEK
+    cursor.candidate = -1
+
+
+def cursor_run(cursor, tables, count):
+    """Set up a zeroed cursor, whose bounds and seqno are set, over disjoint ascending tables; nothing is read yet."""
+    low: i64 = 0
+    high: i64 = count
+    bound: Data = cursor.upper if cursor.descending else cursor.lower
+    size: cython.size_t = cursor.upper_size if cursor.descending else cursor.lower_size
+    cursor.tables = tables
+    cursor.table_count = count
+    cursor.candidate = -1
+    cursor.ahead = 2
+    if bound != cython.NULL:
+        while low < high:  # The first table whose largest key is not below the bound.
+            middle: i64 = (low + high) >> 1
+            tab: TabP = tables[middle]
+            if compare_keys(last_key(tab, tab.blocks - 1), last_key_size(tab, tab.blocks - 1), bound, size) < 0:
+                low = middle + 1
+            else:
+                high = middle
+    elif cursor.descending:
+        low = count
+    cursor.table = low
+    if cursor.descending and low == cython.cast(i64, count):
+        cursor.table = low - 1
+    _find_block(cursor)
+
+
+def cursor_free(cursor):
+    """Let go of everything; the cursor is at its end."""
+    cursor.head.state = DONE
+    if cursor.blk != cython.NULL:
+        blk_unpin(cursor.blk)
+        cursor.blk = cython.NULL
+    if cursor.held != cython.NULL:
+        blk_unpin(cursor.held)
+        cursor.held = cython.NULL
+    if cursor.spare != cython.NULL:
+        blk_free(cursor.spare)
+        cursor.spare = cython.NULL
+    free(cursor.saved)
+    cursor.saved = cython.NULL
+    cursor.saved_room = 0
+    _close_window(cursor)
+
+
+# --- moving
+
+
+def cursor_next(cursor):
+    """From a live head to the newest visible version of the next key."""
+    if cursor.memory:
+        if not cursor.descending:
+            order_next(cursor.tree, cython.address(cursor.run), cython.address(cursor.position))
+        elif not order_previous(cursor.tree, cython.address(cursor.run), cython.address(cursor.position)):
+            cursor.head.state = DONE
+            return
+        _settle_memtable(cursor)
+    elif cursor.descending:
+        if cursor.held != cython.NULL:
+            _release(cursor, cursor.held)
+            cursor.held = cython.NULL
+        _settle_backward(cursor)
+    else:
+        at: i64 = cursor.at + 1
+        blk: BlkP = cursor.blk
+        if blk.duplicates:
+            while at < cursor.end and same_key(block_key(blk, at), block_key_size(blk, at), cursor.head.key, cursor.head.key_size):
+                at += 1
+        cursor_pass(cursor, at)
+
+
+def cursor_pass(cursor, at):
+    """Ascending: every key before entry `at` of the block is done with."""
+    cursor.at = at
+    if at >= cursor.blk.count:  # The next block may go on with versions of the same key.
+        cursor.skip = last_key(cursor.blk_tab, cursor.loaded)
+        cursor.skip_size = last_key_size(cursor.blk_tab, cursor.loaded)
+    _settle_forward(cursor)
+
+
+def cursor_settle(cursor):
+    """Bring the head to the cursor's position in its block, after `at` was set."""
+    if cursor.descending:
+        _settle_backward(cursor)
+    else:
+        _settle_forward(cursor)
+
+
+def cursor_plain_block(cursor):
+    """Whether what is left of the block can be handed on unread (engine rule 11): all visible, only values, one entry for a key."""
+    blk: BlkP = cursor.blk
+    if blk == cython.NULL or not cursor.visible or blk.duplicates or blk.kind_mask != 1 << VALUE:
+        return False
+    return not cursor.since or blk.min_seqno > cursor.since
+
+
+def _settle_forward(cursor):
+    blk: BlkP = cursor.blk
+    while cursor.at < cursor.end:
+        if cursor.visible or block_seqno(blk, cursor.at) <= cursor.seqno:
+            head_of_block(cython.address(cursor.head), blk, cursor.at)
+            return
+        cursor.at += 1
+    _find_block(cursor)
+
+
+def _settle_backward(cursor):
+    """Versions of a key are met oldest first, so the newest visible one is a candidate until another key, or the end, is seen."""
+    blk: BlkP = cursor.held
+    found: i64 = cursor.candidate
+    while True:
+        if cursor.at < cursor.end:
+            _find_block(cursor)
+            if found < 0:
+                return
+            if cursor.head.state == WANT and _goes_on_before(cursor, blk, found):
+                if cursor.held == cython.NULL:
+                    cursor.held = cursor.blk
+                    cursor.blk = cython.NULL
+                cursor.candidate = found
+                return
+            break
+        here: BlkP = cursor.blk
+        at: i64 = cursor.at
+        if found >= 0 and not same_key(block_key(here, at), block_key_size(here, at), block_key(blk, found), block_key_size(blk, found)):
+            break
+        cursor.at = at - 1
+        if cursor.visible or block_seqno(here, at) <= cursor.seqno:
+            if cursor.held != cython.NULL:
+                _release(cursor, cursor.held)
+                cursor.held = cython.NULL
+            blk = here
+            found = at
+            if at > 0 and not here.duplicates:
+                break
+    cursor.candidate = -1
+    head_of_block(cython.address(cursor.head), blk, found)
+
+
+def _goes_on_before(cursor, blk, found):
+    """Whether the block to load next ends with the candidate's key."""
+    if cursor.tab != cursor.blk_tab:
+        return False
+    return same_key(last_key(cursor.tab, cursor.ordinal), last_key_size(cursor.tab, cursor.ordinal), block_key(blk, found), block_key_size(blk, found))
+
+
+def _settle_memtable(cursor):
+    nodes: NodeP = cursor.ops.nodes
+    head: HeadP = cython.address(cursor.head)
+    pair: PairP
+    node: u32
+    head.state = DONE
+    while order_valid(cursor.tree, cursor.run):
+        pair = cython.address(cursor.tree.runs[cursor.run].pairs[cursor.position])
+        node = visible_node(nodes, pair.node, cursor.seqno)
+        if node:
+            head_of_operation(head, nodes[node].op, pair.prefix, nodes[node].seqno)
+            if cursor.descending:
+                if cursor.lower != cython.NULL and compare_keys(head.key, head.key_size, cursor.lower, cursor.lower_size) < 0:
+                    head.state = DONE
+            elif cursor.upper != cython.NULL and compare_keys(head.key, head.key_size, cursor.upper, cursor.upper_size) >= 0:
+                head.state = DONE
+            return
+        if not cursor.descending:
+            order_next(cursor.tree, cython.address(cursor.run), cython.address(cursor.position))
+        elif not order_previous(cursor.tree, cython.address(cursor.run), cython.address(cursor.position)):
+            return
+
+
+# --- sleeping and waking
+
+
+def cursor_sleep(cursor):
+    """Before Python code may run: keep what finding the position again takes."""
+    size: cython.size_t = cursor.head.key_size
+    if not cursor.memory or cursor.head.state != LIVE:
+        return 0
+    if size > cursor.saved_room:
+        room: cython.size_t = 2 * size + 64
+        memory: Room = cython.cast(Room, realloc(cursor.saved, room))
+        if memory == cython.NULL:
+            raise MemoryError
+        cursor.saved = memory
+        cursor.saved_room = room
+    memcpy(cursor.saved, cursor.head.key, size)
+    cursor.saved_size = size
+    return 0
+
+
+def cursor_wake(cursor):
+    """After Python code may have run: find the position again if the memtable's order or memory has changed."""
+    tree: MemTreeP = cursor.tree
+    if not cursor.memory or (cursor.head.state != LIVE and cursor.head.state != SEEK):
+        return 0
+    if cursor.head.state == LIVE and tree.changes == cursor.changes and cursor.ops.rollbacks == cursor.rollbacks:
+        return 0
+    if order_update(cursor.ops, tree) < 0:
+        raise MemoryError
+    key: Data = cursor.saved
+    size: cython.size_t = cursor.saved_size
+    after: cython.bint = cursor.descending
+    if cursor.head.state == SEEK:
+        key = cursor.upper if cursor.descending else cursor.lower
+        size = cursor.upper_size if cursor.descending else cursor.lower_size
+        after = False
+    cursor.changes = tree.changes
+    cursor.rollbacks = cursor.ops.rollbacks
+    cursor.run = tree.run_count if cursor.descending else 0
+    cursor.position = 0
+    if key != cython.NULL:
+        order_seek(cursor.ops, tree, key, size, after, cython.address(cursor.run), cython.address(cursor.position))
+    cursor.head.state = DONE
+    if not cursor.descending or order_previous(tree, cython.address(cursor.run), cython.address(cursor.position)):
+        _settle_memtable(cursor)
+    return 0
+
+
+# --- blocks
+
+
+def _find_block(cursor):
+    """Stand before the next block that can hold something: the head is in want of it, or the cursor done. Nothing is let go of."""
+    step: i64 = -1 if cursor.descending else 1
+    while True:
+        if cursor.tab == cython.NULL:
+            if cursor.table < 0 or cursor.table >= cursor.table_count or not _enter_table(cursor):
+                cursor.table = -1
+                cursor.head.state = DONE
+                return
+        while cursor.first <= cursor.ordinal <= cursor.last:
+            if _wanted(cursor, cursor.ordinal):
+                cursor.head.state = WANT
+                return
+            cursor.ordinal += step
+        cursor.tab = cython.NULL
+        cursor.table += step
+
+
+def _wanted(cursor, ordinal):
+    return cursor.tab.min_seqnos[ordinal] <= cursor.seqno and (not cursor.since or cursor.tab.max_seqnos[ordinal] > cursor.since)
+
+
+def _enter_table(cursor):
+    """Which blocks of the table at `cursor.table` the range touches; False if the table lies behind the range."""
+    tab: TabP = cursor.tables[cursor.table]
+    last: u32 = tab.blocks - 1
+    cursor.first = 0
+    cursor.last = last
+    if cursor.lower != cython.NULL:
+        cursor.first = table_lower(tab, cursor.lower, cursor.lower_size)
+        if cursor.descending and cursor.first > last:
+            return False
+    if cursor.upper != cython.NULL:
+        if compare_keys(tab.smallest, tab.smallest_size, cursor.upper, cursor.upper_size) >= 0:
+            if not cursor.descending:
+                return False
+            cursor.last = -1  # Descending the first table tried may lie behind the range; those before it do not.
+        else:
+            cursor.last = min(table_lower(tab, cursor.upper, cursor.upper_size), last)
+    cursor.tab = tab
+    cursor.ordinal = cursor.last if cursor.descending else cursor.first
+    return True
+
+
+def cursor_load(cursor, scratch):
+    """Fetch the block that a cursor in want stands before, and settle. Python code may run: other cursors must be asleep."""
+    table: Table = cython.cast(Table, cursor.tab.owner)
+    if cursor.blk != cython.NULL:
+        _release(cursor, cursor.blk)
+        cursor.blk = cython.NULL
+    blk: BlkP
+    if cursor.keep or cursor.tab.cached[cursor.ordinal] != cython.NULL:
+        blk = table_block(table, cython.cast(u32, cursor.ordinal), cursor.keep)
+    else:
+        blk = _load_private(cursor, table, scratch)
+    cursor.blk = blk
+    cursor.blk_tab = cursor.tab
+    cursor.loaded = cursor.ordinal
+    cursor.visible = blk.max_seqno <= cursor.seqno
+    first: i64 = 0
+    behind: i64 = blk.count
+    if cursor.lower != cython.NULL and cursor.ordinal == cursor.first:
+        first = block_lower(blk, cursor.lower, cursor.lower_size)
+    if cursor.upper != cython.NULL and cursor.ordinal == cursor.last:
+        behind = block_lower(blk, cursor.upper, cursor.upper_size)
+    if cursor.descending:
+        cursor.at = behind - 1
+        cursor.end = first
+        cursor.ordinal -= 1
+    else:
+        if cursor.skip != cython.NULL:
+            while first < behind and same_key(block_key(blk, first), block_key_size(blk, first), cursor.skip, cursor.skip_size):
+                first += 1
+            if first < behind:
+                cursor.skip = cython.NULL
+        cursor.at = first
+        cursor.end = behind
+        cursor.ordinal += 1
+    cursor_settle(cursor)
+    return 0
+
+
+def _release(cursor, blk):
+    """Unpin, or keep a private block's memory for the next."""
+    if blk.table == cython.NULL and blk.pins == 1 and cursor.spare == cython.NULL and not cursor.keep:
+        cursor.spare = blk
+    else:
+        blk_unpin(blk)
+
+
+def _load_private(cursor, table, scratch):
+    """The block to load, decoded into memory of the cursor's own, with one pin."""
+    tab: TabP = cursor.tab
+    ordinal: i64 = cursor.ordinal
+    if cursor.window_tab != tab or not cursor.window_first <= ordinal < cursor.window_last:
+        _read_window(cursor, table)
+    frame: Data = cursor.window + (tab.offsets[ordinal] - tab.offsets[cursor.window_first])
+    size: u32 = tab.sizes[ordinal]
+    blk: BlkP = cursor.spare
+    code: cython.int
+    cursor.spare = cython.NULL
+    if table.encrypted:
+        cursor.spare = blk
+        codec, raw_length, opened = table.source.open(ordinal, tab.offsets[ordinal], cython.cast(cython.p_char, frame)[:size])
+        payload: bytes = opened if isinstance(opened, bytes) else bytes(opened)
+        blk = cursor.spare
+        cursor.spare = cython.NULL
+        code = table_decode_payload(tab, ordinal, codec, raw_length, payload, len(payload), scratch, cython.address(blk))
+    else:
+        code = table_decode_frame(tab, ordinal, frame, scratch, cython.address(blk))
+    if code:
+        cursor.spare = blk
+        table.damage(ordinal, cython.cast(cython.p_char, frame)[:size], code)
+    return blk
+
+
+def _read_window(cursor, table):
+    """Read some blocks, the one to load among them, at once: twice as many each time, up to a MiB."""
+    tab: TabP = cursor.tab
+    first: i64 = cursor.ordinal
+    last: i64 = first + 1
+    limit: i64 = cursor.ahead
+    _close_window(cursor)
+    if cursor.descending:
+        while last - first < limit and first > cursor.first and _wanted(cursor, first - 1) and tab.offsets[last] - tab.offsets[first - 1] <= _READ_AT_ONCE:
+            first -= 1
+    else:
+        while last - first < limit and last <= cursor.last and _wanted(cursor, last) and tab.offsets[last + 1] - tab.offsets[first] <= _READ_AT_ONCE:
+            last += 1
+    size: u64 = tab.offsets[last] - tab.offsets[first]
+    chunk: bytes = table.source.read(tab.offsets[first], size)
+    if cython.cast(u64, len(chunk)) != size:
+        raise ValueError(f"{len(chunk)} bytes read instead of {size}")
+    Py_INCREF(chunk)
+    cursor.window_owner = cython.cast(cython.p_void, chunk)
+    cursor.window = chunk
+    cursor.window_tab = tab
+    cursor.window_first = first
+    cursor.window_last = last
+    cursor.ahead = min(2 * limit, 1 << 20)
+    return 0
+
+
+def _close_window(cursor):
+    owner: cython.p_void = cursor.window_owner
+    cursor.window_owner = cython.NULL
+    cursor.window_tab = cython.NULL
+    if owner != cython.NULL:
+        Py_DECREF(cython.cast(object, owner))

@@ -1,0 +1,71 @@
+# The table that a stream is writing: its open block, its finished blocks, and the bytes not yet handed out.
+from .block_encode_cy cimport Builder, block_encode, block_encode_bound, builder_append, builder_clear, builder_free
+from .bloom_cy cimport bloom_build
+from .frame_cy cimport Scratch, frame_room, frame_seal, payload_seal, scratch_free
+from .libraries_cy cimport hash64
+from .native cimport (
+    DUPLICATES, FRAME_HEADER, SLACK, TOMBSTONE, VALUE, Blk, Data, Room, U16s, U32s, U64s, block_key, block_key_size, block_kind, block_seqno,
+    block_value, block_value_size, key_start, same_key, u8, u16, u32, u64, value_start,
+)
+
+cdef struct OpenTable:
+    # -- settings
+    u64 block_bytes
+    u64 table_bytes
+    u32 filter_bits
+    int level
+    size_t overhead
+    # -- the open block: entries before `committed` are in it, later ones may yet be dropped
+    Builder builder
+    Builder spare
+    u32 committed
+    u64 size  # of the committed entries, as block_bytes counts
+    bint duplicates  # two committed entries have the same key
+    Room raw
+    size_t raw_room
+    Scratch scratch
+    # -- the finished blocks
+    u32 blocks
+    u32 block_room
+    U32s sizes
+    U32s entries
+    U32s raw_lengths
+    U64s minima
+    U64s maxima
+    u8* masks
+    u8* codecs
+    U32s last_ends  # of the last keys, from `last_keys`
+    Room last_keys
+    size_t last_room
+    # -- the table
+    U64s hashes
+    size_t keys
+    size_t hash_room
+    Room smallest
+    u32 smallest_size
+    u64 total
+    u64 tombstones
+    u64 raw_bytes
+    u64 data_bytes
+    # -- the chunk
+    Room out
+    size_t out_size
+    size_t out_room
+    u32 first_block
+    u64 payload_bytes
+
+cdef int table_add_key(OpenTable* table, Data key, u32 size) noexcept nogil
+cdef int table_close_block(OpenTable* table, u32 count) noexcept nogil
+cdef bytes table_frames(OpenTable* table)
+cdef list table_payloads(OpenTable* table)
+cdef object table_summary(OpenTable* table)
+cdef void table_next_chunk(OpenTable* table) noexcept nogil
+cdef void table_start(OpenTable* table) noexcept nogil
+cdef void table_free(OpenTable* table) noexcept nogil
+
+cdef int _append_index(OpenTable* table, const Blk* blk, size_t raw_size, size_t frame_size, int codec) noexcept nogil
+cdef int _keep_rest(OpenTable* table, u32 first) noexcept nogil
+cdef int _grow_blocks(OpenTable* table) noexcept nogil
+cdef bint _reserve(void** memory, size_t* room, size_t need, size_t width) noexcept nogil
+cdef bint _resize(void** memory, size_t size) noexcept nogil
+cdef bytes _index(OpenTable* table)

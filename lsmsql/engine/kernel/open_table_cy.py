@@ -1,0 +1,285 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""The table being written: blocks are encoded, compressed, framed and described here, without the GIL (the twin of plain's `_OpenTable`).
+
+Functions that say `-> code` return 0, or the code of block_decode_cy for what failed: memory, or a block beyond 4 GiB.
+"""
+
+from __future__ import annotations
+
+import cython
+
+if not cython.compiled:
+    raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
+
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cython.cimports.libc.stdlib import free, realloc
+from cython.cimports.libc.string import memcpy, memset
+from cython.cimports.lsmsql.engine.kernel.block_decode_cy import BLOCK_NO_MEMORY
+
+from .chunk import TableSummary
+
+
+def table_add_key(table, key, size):
+    """Count one user key of the table, its first entry being about to be committed -> code."""
+    if table.keys == 0:
+        if _resize(cython.cast(cython.pp_void, cython.address(table.smallest)), size):
+            return BLOCK_NO_MEMORY
+        memcpy(table.smallest, key, size)
+        table.smallest_size = size
+    if table.keys == table.hash_room and _reserve(
+        cython.cast(cython.pp_void, cython.address(table.hashes)), cython.address(table.hash_room), table.keys + 1, 8
+    ):
+        return BLOCK_NO_MEMORY
+    table.hashes[table.keys] = hash64(key, size)
+    table.keys += 1
+    return 0
+
+
+def table_close_block(table, count):
+    """Make a block of the first `count` entries of the builder; what lies behind begins the next -> code."""
+    view: Blk = table.builder.view
+    blk: cython.pointer[Blk] = cython.address(view)
+    codec: cython.int = 0
+    stored: cython.size_t
+    code: cython.int
+    view.count = count
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.raw)), cython.address(table.raw_room), block_encode_bound(blk), 1):
+        return BLOCK_NO_MEMORY
+    raw_size: cython.size_t = block_encode(blk, table.raw)
+    if _reserve(
+        cython.cast(cython.pp_void, cython.address(table.out)), cython.address(table.out_room), table.out_size + frame_room(raw_size), 1
+    ):
+        return BLOCK_NO_MEMORY
+    if table.overhead:
+        stored = payload_seal(cython.address(table.scratch), table.level, table.raw, raw_size, table.out + table.out_size, cython.address(codec))
+        table.out_size += stored
+    else:
+        stored = frame_seal(cython.address(table.scratch), table.level, table.raw, raw_size, table.out + table.out_size)
+        table.out_size += stored
+        stored = stored - FRAME_HEADER if stored else 0
+    if stored == 0:
+        return BLOCK_NO_MEMORY
+    table.payload_bytes += stored
+    code = _append_index(table, blk, raw_size, FRAME_HEADER + stored + table.overhead, codec)
+    return code if code else _keep_rest(table, count)
+
+
+def _append_index(table, blk, raw_size, frame_size, codec):
+    i: u32
+    n: u32 = table.blocks
+    low: u64 = ~cython.cast(u64, 0)
+    high: u64 = 0
+    tombstones: u64 = 0
+    mask: u8 = DUPLICATES if table.duplicates else 0
+    last_end: u32 = table.last_ends[n - 1] if n else 0
+    before: u32 = table.last_ends[n - 2] if n > 1 else 0
+    if n + 1 >= table.block_room and _grow_blocks(table):
+        return BLOCK_NO_MEMORY
+    for i in range(blk.count):
+        seqno: u64 = cython.cast(U64s, blk.seqnos)[i]
+        low = seqno if seqno < low else low
+        high = seqno if seqno > high else high
+        mask |= cython.cast(u8, 1 << (blk.kinds[i] & 7))
+        tombstones += blk.kinds[i] == TOMBSTONE
+    if n and same_key(table.last_keys + before, last_end - before, block_key(blk, 0), block_key_size(blk, 0)):
+        table.masks[n - 1] |= DUPLICATES
+        mask |= DUPLICATES
+    size: u32 = block_key_size(blk, blk.count - 1)
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.last_keys)), cython.address(table.last_room), last_end + size, 1):
+        return BLOCK_NO_MEMORY
+    memcpy(table.last_keys + last_end, block_key(blk, blk.count - 1), size)
+    table.last_ends[n] = last_end + size
+    table.sizes[n] = frame_size
+    table.raw_lengths[n] = raw_size
+    table.codecs[n] = codec
+    table.entries[n] = blk.count
+    table.minima[n] = low
+    table.maxima[n] = high
+    table.masks[n] = mask
+    table.blocks = n + 1
+    table.total += blk.count
+    table.tombstones += tombstones
+    table.raw_bytes += key_start(blk, blk.count) + value_start(blk, blk.count)
+    table.data_bytes += frame_size
+    return 0
+
+
+def _keep_rest(table, first):
+    """Begin the next block with the builder's entries from `first` on."""
+    old: cython.pointer[Blk] = cython.address(table.builder.view)
+    i: u32
+    code: cython.int = 0
+    table.size = 0
+    table.duplicates = False
+    table.committed = 0
+    if first < old.count:
+        builder_clear(cython.address(table.spare))
+        for i in range(first, old.count):
+            code = builder_append(
+                cython.address(table.spare),
+                block_key(old, i),
+                block_key_size(old, i),
+                block_seqno(old, i),
+                block_kind(old, i),
+                block_value(old, i),
+                block_value_size(old, i),
+            )
+            if code:
+                return code
+        swapped: Builder = table.builder
+        table.builder = table.spare
+        table.spare = swapped
+    else:
+        builder_clear(cython.address(table.builder))
+    return 0
+
+
+# --- memory
+
+
+def _resize(memory, size):
+    """Give the buffer whose address is at `memory` room for `size` bytes and SLACK; True: no memory, nothing changed."""
+    found: cython.p_void = realloc(memory[0], size + SLACK)
+    if found == cython.NULL:
+        return True
+    memory[0] = found
+    return False
+
+
+def _reserve(memory, room, need, width):
+    """Room for `need` items of `width` bytes; True: no memory."""
+    size: cython.size_t = need + need // 2 + 256
+    if memory[0] != cython.NULL and need <= room[0]:
+        return False
+    if _resize(memory, size * width):
+        return True
+    room[0] = size
+    return False
+
+
+def _grow_blocks(table):
+    room: cython.size_t = 2 * cython.cast(cython.size_t, table.block_room) + 64
+    if (
+        _resize(cython.cast(cython.pp_void, cython.address(table.sizes)), room * 4)
+        or _resize(cython.cast(cython.pp_void, cython.address(table.entries)), room * 4)
+        or _resize(cython.cast(cython.pp_void, cython.address(table.raw_lengths)), room * 4)
+        or _resize(cython.cast(cython.pp_void, cython.address(table.last_ends)), room * 4)
+        or _resize(cython.cast(cython.pp_void, cython.address(table.minima)), room * 8)
+        or _resize(cython.cast(cython.pp_void, cython.address(table.maxima)), room * 8)
+        or _resize(cython.cast(cython.pp_void, cython.address(table.masks)), room)
+        or _resize(cython.cast(cython.pp_void, cython.address(table.codecs)), room)
+    ):
+        return BLOCK_NO_MEMORY
+    table.block_room = room
+    return 0
+
+
+def table_next_chunk(table):
+    """The finished blocks were handed out."""
+    table.out_size = 0
+    table.payload_bytes = 0
+    table.first_block = table.blocks
+
+
+def table_start(table):
+    """Begin another table; its first entries may be in the builder already."""
+    table.blocks = 0
+    table.keys = 0
+    table.total = table.tombstones = table.raw_bytes = table.data_bytes = 0
+    table_next_chunk(table)
+
+
+def table_free(table):
+    builder_free(cython.address(table.builder))
+    builder_free(cython.address(table.spare))
+    scratch_free(cython.address(table.scratch))
+    free(table.raw)
+    free(table.sizes)
+    free(table.entries)
+    free(table.raw_lengths)
+    free(table.minima)
+    free(table.maxima)
+    free(table.masks)
+    free(table.codecs)
+    free(table.last_ends)
+    free(table.last_keys)
+    free(table.hashes)
+    free(table.smallest)
+    free(table.out)
+    memset(table, 0, cython.sizeof(OpenTable))
+
+
+# --- what Python sees, under the GIL
+
+
+def table_frames(table):
+    """The frames of the chunk."""
+    return PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.out), table.out_size)
+
+
+def table_payloads(table):
+    """The chunk's payloads, to be sealed: (codec, raw length, bytes)."""
+    found: list = []
+    at: cython.p_char = cython.cast(cython.p_char, table.out)
+    n: u32
+    for n in range(table.first_block, table.blocks):
+        size: cython.Py_ssize_t = table.sizes[n] - FRAME_HEADER - table.overhead
+        found.append((table.codecs[n], table.raw_lengths[n], PyBytes_FromStringAndSize(at, size)))
+        at += size
+    return found
+
+
+def table_summary(table):
+    """The TableSummary of the table, which has at least one block."""
+    n: u32
+    last: u32 = table.blocks - 1
+    mask: u8 = 0
+    low: u64 = table.minima[0]
+    high: u64 = table.maxima[0]
+    for n in range(table.blocks):
+        mask |= table.masks[n]
+        low = min(low, table.minima[n])
+        high = max(high, table.maxima[n])
+    start: u32 = table.last_ends[last - 1] if last else 0
+    return TableSummary(
+        index=_index(table),
+        filter=bloom_build(table.hashes, table.keys, table.filter_bits),
+        smallest=PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.smallest), table.smallest_size),
+        largest=PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.last_keys) + start, table.last_ends[last] - start),
+        blocks=table.blocks,
+        entries=table.total,
+        keys=table.keys,
+        tombstones=table.tombstones,
+        min_seqno=low,
+        max_seqno=high,
+        kind_mask=mask & ~DUPLICATES,
+        data_bytes=table.data_bytes,
+        raw_bytes=table.raw_bytes,
+    )
+
+
+def _index(table):
+    """The raw index (docs/formats.md)."""
+    count: cython.size_t = table.blocks
+    n: u32
+    length: u16
+    index: bytes = PyBytes_FromStringAndSize(cython.NULL, 4 + 27 * count + table.last_ends[count - 1])
+    at: Room = cython.cast(Room, PyBytes_AS_STRING(index))
+    memcpy(at, cython.address(table.blocks), 4)
+    at += 4
+    memcpy(at, table.sizes, 4 * count)
+    at += 4 * count
+    memcpy(at, table.entries, 4 * count)
+    at += 4 * count
+    memcpy(at, table.minima, 8 * count)
+    at += 8 * count
+    memcpy(at, table.maxima, 8 * count)
+    at += 8 * count
+    memcpy(at, table.masks, count)
+    at += count
+    for n in range(count):
+        length = table.last_ends[n] - (table.last_ends[n - 1] if n else 0)
+        memcpy(at, cython.address(length), 2)
+        at += 2
+    memcpy(at, table.last_keys, table.last_ends[count - 1])
+    return index

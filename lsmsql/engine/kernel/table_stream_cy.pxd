@@ -1,0 +1,65 @@
+from .block_encode_cy cimport builder_append
+from .feed_cy cimport (
+    Feed, FeedP, RowPuller, feed_damage, feed_free, feed_memtable, feed_next, feed_read, feed_refill, feed_rows, feed_run,
+)
+from .memtable_cy cimport Memtable
+from .merge_cy cimport DONE, FAILED, LIVE, WANT, HeadP, Heads, Least, Retention, merge_least, retained
+from .native cimport (
+    SLACK, TOMBSTONE, VALUE, Blk, Room, TabP, U32s, U64s, block_key, block_key_size, block_kind, block_value_size, same_key, u32, u64,
+)
+from .open_table_cy cimport (
+    OpenTable, table_add_key, table_close_block, table_frames, table_free, table_next_chunk, table_payloads, table_start, table_summary,
+)
+from .table_cy cimport Table
+
+ctypedef TabP* Tabs
+
+cdef enum:  # what stops _run
+    RUN_END = 0  # everything is out, but for the last table's summary
+    RUN_ERROR = 1  # memory ran out, or a block would exceed 4 GiB
+    RUN_CHUNK = 2  # enough for a chunk
+    RUN_TABLE = 3  # a table is complete
+    RUN_WANT = 4  # a feed wants more
+    RUN_FAILED = 5  # a feed has met damage
+
+cdef class SortedRows:
+    cdef readonly object rows
+
+cdef class TableStream:
+    cdef Feed* feeds
+    cdef Heads heads
+    cdef u32 count
+    cdef u32 live
+    cdef u32 stopped  # the feed that wants or has failed
+    cdef bint stale  # the live heads have to be gathered anew
+    cdef Retention rules
+    cdef OpenTable table
+    cdef u64 chunk_bytes
+    # -- the versions of one user key
+    cdef bint grouped
+    cdef bint begun  # some of them are committed
+    cdef u32 in_block  # committed ones in the open block
+    cdef u64 newer  # seqno of the version before
+    cdef Room key
+    cdef u32 key_size
+    cdef size_t key_room
+    # -- Python objects
+    cdef list sources
+    cdef list runs  # bytes objects that hold arrays of Tab pointers
+    cdef list owners  # per feed, what its window or rows lie in
+    cdef list pullers  # per feed, a RowPuller or None
+    cdef bint busy
+    cdef bint closing
+    cdef bint closed
+    cdef int _add(self, object source) except -1
+    cdef int _check_memtables(self) except -1
+    cdef int _fetch(self) except -1
+    cdef object _chunk(self, object summary)
+    cdef int _run(self) noexcept nogil
+    cdef int _gather(self) noexcept nogil
+    cdef int _begin_group(self, HeadP head) noexcept nogil
+    cdef int _end_group(self) noexcept nogil
+    cdef int _commit(self, u32 count) noexcept nogil
+    cdef u32 _final(self) noexcept nogil
+    cdef int _finish(self) noexcept nogil
+    cdef void _free(self) noexcept

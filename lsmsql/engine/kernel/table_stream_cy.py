@@ -1,0 +1,344 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""TableStream, compiled: merged sources in, data block frames and table summaries out, without the GIL; plain/table_stream.py defines it.
+
+The versions of one user key are a group. Its kept versions are appended to the open block as they come, but only committed, which is where blocks
+and tables are cut, when the rules for the oldest of them can be applied: at the end of the group, or when they take too much memory.
+"""
+
+from __future__ import annotations
+
+import cython
+
+if not cython.compiled:
+    raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
+
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cython.cimports.libc.stdlib import calloc, free, malloc, realloc
+from cython.cimports.libc.string import memcpy
+
+from ...errors import UsageError
+from .chunk import Chunk
+
+_ENTRY_OVERHEAD = cython.declare(u64, 8)  # counted for each entry against block_bytes
+_PENDING_MAX = cython.declare(u64, 16 << 20)  # bytes of keys and values that may wait for the end of their group
+
+
+@cython.cclass
+class SortedRows:
+    """Rows to ingest: (key, value) in strictly ascending order of keys; UsageError, with the row's number, where they are not."""
+
+    def __init__(self, rows) -> None:
+        self.rows = rows
+
+
+@cython.cclass
+class TableStream:
+    """Merges sources, keeps what the retention rules keep, and encodes it; arguments as plain.table_stream.TableStream's."""
+
+    def __init__(
+        self,
+        sources,
+        *,
+        floor: u64,
+        snapshots=(),
+        bottom=False,
+        block_bytes: u64,
+        table_bytes: u64,
+        filter_bits: u32,
+        compression_level: cython.int = 0,
+        overhead: cython.size_t = 0,
+        chunk_bytes: u64 = 1 << 20,
+    ) -> None:
+        if self.sources is not None:
+            raise ValueError("the stream has begun")
+        if not 0 <= compression_level <= 22:
+            raise UsageError(f"zstd level must be from 0 to 22, not {compression_level}")
+        self.table.block_bytes = block_bytes
+        self.table.table_bytes = table_bytes
+        self.table.filter_bits = filter_bits
+        self.table.level = compression_level
+        self.table.overhead = overhead
+        self.chunk_bytes = chunk_bytes
+        self.stale = True
+        boundaries: list = [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)]
+        self.rules.floor = floor
+        self.rules.bottom = bottom
+        self.rules.boundaries = cython.cast(U64s, malloc(len(boundaries) * 8))
+        self.sources = list(sources)
+        self.runs = []
+        self.owners = [None] * len(self.sources)
+        self.pullers = [None] * len(self.sources)
+        self.feeds = cython.cast(FeedP, calloc(len(self.sources) + 1, cython.sizeof(Feed)))
+        self.heads = cython.cast(Heads, calloc(len(self.sources) + 1, cython.sizeof(HeadP)))
+        if self.rules.boundaries == cython.NULL or self.feeds == cython.NULL or self.heads == cython.NULL:
+            raise MemoryError
+        for seqno in boundaries:
+            self.rules.boundaries[self.rules.count] = seqno
+            self.rules.count += 1
+        for source in self.sources:
+            self._add(source)
+
+    def _add(self, source):
+        """Make a feed of a source."""
+        feed: FeedP = self.feeds + self.count
+        table: Table
+        tables: Tabs
+        size: cython.size_t = 0
+        if isinstance(source, Memtable):
+            feed_memtable(feed, source)
+        elif isinstance(source, SortedRows):
+            self.pullers[self.count] = RowPuller(cython.cast(SortedRows, source).rows)
+            feed_rows(feed)
+        else:
+            run: list = [source] if isinstance(source, Table) else list(source)
+            if not run:
+                return 0
+            memory: bytes = PyBytes_FromStringAndSize(cython.NULL, len(run) * cython.sizeof(TabP))
+            tables = cython.cast(Tabs, PyBytes_AS_STRING(memory))
+            for item in run:
+                if not isinstance(item, Table):
+                    raise TypeError(f"not a source of table streams: {item!r}")
+                table = item
+                tables[size] = cython.address(table.tab)
+                size += 1
+            self.runs.append((memory, run))
+            feed_run(feed, tables, size)
+        self.count += 1
+        return 0
+
+    # -- what the caller sees
+
+    def next_chunk(self):
+        """The next blocks, or None when everything is out. A table's last chunk carries its summary; the next chunk starts another table."""
+        if self.busy:
+            raise ValueError("the stream is already executing")
+        if self.closed:
+            return None
+        code: cython.int = RUN_WANT
+        self.busy = True
+        try:
+            self._check_memtables()
+            while code == RUN_WANT:
+                with cython.nogil:
+                    code = self._run()
+                if code == RUN_WANT:
+                    self._fetch()
+            if code == RUN_FAILED:
+                feed_damage(self.feeds + self.stopped)
+            if code == RUN_ERROR:
+                raise MemoryError("no memory for a table stream")
+            ended = code == RUN_END
+            chunk = None
+            if code == RUN_CHUNK:
+                chunk = self._chunk(None)
+            elif code == RUN_TABLE or self.table.blocks:
+                chunk = self._chunk(table_summary(cython.address(self.table)))
+                table_start(cython.address(self.table))
+        except BaseException:
+            ended = True
+            raise
+        finally:
+            self.busy = False
+            if ended or self.closing:
+                self.close()
+        return chunk
+
+    def close(self) -> None:
+        """Stop early; the tables begun are the caller's to throw away."""
+        if self.busy:
+            self.closing = True
+            return
+        self.closed = True
+        self._free()
+        self.sources = []
+        self.runs = self.owners = self.pullers = None
+
+    def __dealloc__(self):
+        self._free()
+
+    # -- under the GIL
+
+    def _check_memtables(self):
+        n: u32
+        for n in range(self.count):
+            if self.feeds[n].memory and self.feeds[n].ops.rollbacks != self.feeds[n].rollbacks:
+                raise UsageError("a memtable was changed while a table stream read it")
+        return 0
+
+    def _fetch(self):
+        """Give the stopped feed what it wants."""
+        feed: FeedP = self.feeds + self.stopped
+        puller = self.pullers[self.stopped]
+        if puller is not None:
+            self.owners[self.stopped] = cython.cast(RowPuller, puller).pull(feed)
+        else:
+            self.owners[self.stopped] = feed_read(feed)
+        self._check_memtables()
+        return 0
+
+    def _chunk(self, summary):
+        frames: bytes = b""
+        payloads: list = []
+        if self.table.overhead:
+            payloads = table_payloads(cython.address(self.table))
+        else:
+            frames = table_frames(cython.address(self.table))
+        chunk = Chunk(self.table.first_block, frames, payloads, summary)
+        table_next_chunk(cython.address(self.table))
+        return chunk
+
+    def _free(self):
+        n: u32
+        for n in range(self.count):
+            feed_free(self.feeds + n)
+        self.count = self.live = 0
+        free(self.feeds)
+        free(self.heads)
+        free(self.rules.boundaries)
+        free(self.key)
+        self.feeds = cython.NULL
+        self.heads = cython.NULL
+        self.rules.boundaries = cython.NULL
+        self.key = cython.NULL
+        table_free(cython.address(self.table))
+
+    # -- without the GIL
+
+    def _run(self):
+        """Merge until something stops it (RUN_...). Every stop leaves a state from which the next call goes on."""
+        least: Least
+        head: HeadP
+        code: cython.int
+        while True:
+            if self.stale:
+                code = self._gather()
+                if code:
+                    return code
+            if self.live == 0:
+                return self._finish()
+            merge_least(self.heads, self.live, False, cython.address(least))
+            head = least.head
+            while True:
+                if not self.grouped or not same_key(head.key, head.key_size, self.key, self.key_size):
+                    code = self._end_group()
+                    if code == 0:
+                        code = self._begin_group(head)
+                elif self.table.builder.key_bytes + self.table.builder.value_bytes > _PENDING_MAX:
+                    code = self._commit(self._final())
+                else:
+                    code = 0
+                if code:
+                    return code
+                if retained(cython.address(self.rules), head.seqno, self.newer) and builder_append(
+                    cython.address(self.table.builder), head.key, head.key_size, head.seqno, head.kind, head.value, head.value_size
+                ):
+                    return RUN_ERROR
+                self.newer = head.seqno
+                feed_next(cython.cast(FeedP, head))
+                if head.state != LIVE:
+                    self.stale = True
+                    break
+                if not least.alone and head.prefix >= least.bound:
+                    break
+
+    def _gather(self):
+        """Refill the feeds and list the live ones -> RUN_..., 0 when all are live or done."""
+        n: u32
+        feed: FeedP
+        self.live = 0
+        for n in range(self.count):
+            feed = self.feeds + n
+            if feed.head.state != LIVE:
+                feed_refill(feed, cython.address(self.table.scratch))
+            if feed.head.state == LIVE:
+                self.heads[self.live] = cython.address(feed.head)
+                self.live += 1
+            elif feed.head.state != DONE:
+                self.stopped = n
+                return RUN_FAILED if feed.head.state == FAILED else RUN_WANT
+        self.stale = False
+        return 0
+
+    def _begin_group(self, head):
+        room: cython.size_t = 2 * cython.cast(cython.size_t, head.key_size) + 64
+        if head.key_size > self.key_room or self.key == cython.NULL:
+            memory: cython.p_void = realloc(self.key, room + SLACK)
+            if memory == cython.NULL:
+                return RUN_ERROR
+            self.key = cython.cast(Room, memory)
+            self.key_room = room
+        memcpy(self.key, head.key, head.key_size)
+        self.key_size = head.key_size
+        self.newer = ~cython.cast(u64, 0)
+        self.grouped = True
+        self.begun = False
+        self.in_block = 0
+        return 0
+
+    def _end_group(self):
+        """Apply the bottom's rules to the oldest versions kept, and commit all -> RUN_..., 0 when done."""
+        view: cython.pointer[Blk] = cython.address(self.table.builder.view)
+        seqnos: U64s = cython.cast(U64s, view.seqnos)
+        code: cython.int
+        if not self.grouped:
+            return 0
+        if self.rules.bottom:
+            while view.count > self.table.committed and view.kinds[view.count - 1] == TOMBSTONE and seqnos[view.count - 1] <= self.rules.floor:
+                view.count -= 1
+                self.table.builder.key_bytes = cython.cast(U32s, view.key_offsets)[view.count]
+                self.table.builder.value_bytes = cython.cast(U32s, view.value_offsets)[view.count]
+            if view.count > self.table.committed and view.kinds[view.count - 1] == VALUE:
+                if seqnos[view.count - 1] <= self.rules.boundaries[self.rules.count - 1]:
+                    seqnos[view.count - 1] = 0
+        code = self._commit(view.count)
+        if code:
+            return code
+        self.grouped = False
+        return RUN_CHUNK if self.begun and self.table.payload_bytes >= self.chunk_bytes else 0
+
+    def _final(self):
+        """How many entries of the builder no rule can change any more, whatever older versions follow."""
+        view: cython.pointer[Blk] = cython.address(self.table.builder.view)
+        seqnos: U64s = cython.cast(U64s, view.seqnos)
+        count: u32 = view.count
+        if self.rules.bottom:
+            while count > self.table.committed and view.kinds[count - 1] == TOMBSTONE and seqnos[count - 1] <= self.rules.floor:
+                count -= 1
+            if count > self.table.committed and seqnos[count - 1] <= self.rules.floor:
+                count -= 1
+        return count
+
+    def _commit(self, count):
+        """Put the group's entries before `count` into blocks, cutting where the format says -> RUN_..., 0 when done."""
+        table: cython.pointer[OpenTable] = cython.address(self.table)
+        view: cython.pointer[Blk] = cython.address(self.table.builder.view)
+        i: u32 = table.committed
+        if i >= count:
+            return 0
+        if not self.begun:
+            if table.data_bytes >= table.table_bytes:  # A table ends between different user keys only.
+                return RUN_ERROR if i and table_close_block(table, i) else RUN_TABLE
+            if table_add_key(table, self.key, self.key_size):
+                return RUN_ERROR
+            self.begun = True
+        while i < count:
+            table.size += block_key_size(view, i) + cython.cast(u64, block_value_size(view, i)) + _ENTRY_OVERHEAD
+            table.duplicates = table.duplicates or self.in_block > 0
+            self.in_block += 1
+            i += 1
+            table.committed = i
+            if table.size >= table.block_bytes:
+                if table_close_block(table, i):
+                    return RUN_ERROR
+                count -= i
+                i = 0
+                self.in_block = 0
+        return 0
+
+    def _finish(self):
+        code: cython.int = self._end_group()
+        if code:
+            return code
+        if self.table.committed and table_close_block(cython.address(self.table), self.table.committed):
+            return RUN_ERROR
+        return RUN_END
