@@ -312,7 +312,7 @@ def ops_pop(ops):
         _clear_slot(ops, ops_hash(node.tree, hash), last)
         if tree.ordered_through >= last:
             order_remove(ops, tree, last)
-            tree.ordered_through = last - 1
+            tree.ordered_through = node.previous
         tree.last = node.previous
         tree.keys -= 1
     tree.entries -= 1
