@@ -1,7 +1,19 @@
-"""lsmsql gives SQLite an LSM-tree storage engine."""
+"""lsmsql gives SQLite an LSM-tree storage engine: tables declared `USING lsm(...)`, stored beside the ordinary database file.
+
+    connect(path)       an apsw.Connection with lsm tables                      connection.py
+    open(path)          the engine alone: named trees of bytes                  engine/database.py
+    Options             how an engine behaves, saved with the data              options.py
+    Error and below     every error raised on purpose                           errors.py
+
+    vtab/               SQL tables: schema, codecs, planner, cursor, transaction
+    engine/             commit, recovery, read views, flush
+        kernel/         where entries are touched one by one, compiled and plain
+        sstable/ manifest/ compaction/ storage/
+"""
 
 from __future__ import annotations
 
+from .connection import Connection, connect
 from .engine.database import Database, FileSystem
 from .errors import ClosedError, ConflictError, CorruptionError, Error, HistoryError, KeyUnavailableError, LockedError, UsageError
 from .options import Options
@@ -9,6 +21,7 @@ from .options import Options
 __all__ = [
     "ClosedError",
     "ConflictError",
+    "Connection",
     "CorruptionError",
     "Database",
     "Error",
@@ -17,6 +30,7 @@ __all__ = [
     "LockedError",
     "Options",
     "UsageError",
+    "connect",
     "open",
 ]
 
