@@ -3,17 +3,25 @@
 from __future__ import annotations
 
 import errno
+import random
+from dataclasses import replace
 
 import pytest
 
-from lsmsql.engine.manifest.current import read_current
+from lsmsql.engine.manifest.current import read_current, write_current
+from lsmsql.engine.manifest.events import encode_edit, encode_version
 from lsmsql.engine.manifest.manifest import FILE_IDS_PER_RESERVATION, Manifest
+from lsmsql.engine.manifest.snapshot_file import PART_BYTES, SnapshotDigest, _digest
 from lsmsql.engine.manifest.version import TableRecord, Version
 from lsmsql.engine.manifest.version_edit import VersionEdit
+from lsmsql.engine.storage.block_frame import FrameType, seal_frame
+from lsmsql.engine.storage.checksum import checksum64
+from lsmsql.engine.storage.compression import Codec
 from lsmsql.engine.storage.keyring import Keyring
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
+from lsmsql.engine.storage.record_log import RecordKind, RecordLogWriter, record_header
 from lsmsql.errors import CorruptionError, Error, KeyUnavailableError, UsageError
-from tests.proof.fault_filesystem import FaultFileSystem
+from tests.proof.fault_filesystem import FaultFileSystem, fault_points
 
 from .manifest_world import DIRECTORY, KEY, OPTIONS, add_table, create, grow, memory, reopen, with_file
 
@@ -126,6 +134,57 @@ def test_an_edit_that_does_not_fit_does_nothing() -> None:
     assert fs.files() == before
     add = manifest.commit(VersionEdit(trees_created=((1, "t"),)))
     assert reopen(fs).version == add
+
+
+def test_a_large_snapshot_is_not_rewritten_for_every_few_edits() -> None:
+    fs = memory()
+    manifest = create(fs, rotate_bytes=200)
+    generator = random.Random(1)
+    names = tuple((n, generator.randbytes(200).hex()) for n in range(1, 101))
+    manifest.commit(VersionEdit(trees_created=names))
+    manifest.save_options(OPTIONS)
+    assert fs.size(f"{DIRECTORY}/manifest-{manifest.generation:06d}") > 30_000
+    before = manifest.generation
+    for floor in range(100):
+        manifest.commit(VersionEdit(floor=floor))
+    assert manifest.generation == before, "100 edits of about 80 bytes are less than the snapshot"
+
+
+@pytest.mark.parametrize("rotate_bytes", [0, 1 << 20], ids=["rotating", "appending"])
+def test_every_call_that_fails_leaves_the_old_state_or_the_new_one(rotate_bytes: int) -> None:
+    """Each file operation of an edit or of new options fails in turn."""
+    begun: list[Manifest] = []
+
+    def start() -> FaultFileSystem:
+        fs = FaultFileSystem(directories=[DIRECTORY])
+        manifest = create(fs, rotate_bytes=rotate_bytes)
+        grow(manifest, 1)
+        begun[:] = [manifest]
+        return fs
+
+    def edit(_fs: FaultFileSystem) -> None:
+        begun[0].commit(VersionEdit(floor=9))
+
+    def options(_fs: FaultFileSystem) -> None:
+        begun[0].save_options("new")
+
+    for run in (edit, options):
+        failures = 0
+        for fs, raised in fault_points(start, run):
+            manifest = begun[0]
+            fs.heal()
+            found = reopen(fs)
+            old, new = (manifest.version.floor, manifest.options_text) == (0, OPTIONS), (found.version.floor, found.options_text)
+            if raised is None:
+                assert not old
+            else:
+                assert isinstance(raised, OSError)
+                assert old, "what failed is not shown as done"
+                failures += 1
+            assert new in ((0, OPTIONS), (9, OPTIONS) if run is edit else (0, "new"))
+            manifest.close()
+            assert not fs.open_files
+        assert failures >= (2 if run is edit and rotate_bytes else 8)
 
 
 def test_options_can_be_saved_anew() -> None:
@@ -291,6 +350,109 @@ def test_a_missing_file_of_the_live_generation_is_corruption(name: str) -> None:
 # What belongs together
 
 
+def forge_current(fs: MemoryFileSystem, **values: int) -> None:
+    """CURRENT with other values in the fields given by their offset (`at8=...`), and a check that fits."""
+    path = f"{DIRECTORY}/CURRENT"
+    data = bytearray(fs.read(path)[:64])
+    for place, value in values.items():
+        data[int(place[2:])] = value
+    fs.remove(path)
+    fs.create(path).append(bytes(data) + checksum64(data).to_bytes(8, "little"))
+
+
+@pytest.mark.parametrize("place", ["at8", "at10", "at11", "at12"])
+def test_a_current_of_another_format_is_refused(place: str) -> None:
+    fs = memory()
+    create(fs)
+    forge_current(fs, at8=1)
+    reopen(fs)
+    forge_current(fs, **{place: 2})
+    with pytest.raises(CorruptionError, match="unknown") as caught:
+        reopen(fs)
+    assert caught.value.offset == 8
+
+
+def forge_snapshot(fs: MemoryFileSystem, frames: list[bytes], length: int | None = None) -> None:
+    """A first generation whose snapshot is these frames, and CURRENT bound to it."""
+    current = read_current(fs, DIRECTORY)
+    assert current is not None
+    copy = b"".join(frames)
+    path = f"{DIRECTORY}/manifest-000001"
+    fs.remove(path)
+    fs.create(path).append(copy)
+    digest = SnapshotDigest(len(copy) if length is None else length, _digest(1, [frame[:40] for frame in frames]))
+    write_current(fs, DIRECTORY, replace(current, snapshot=digest))
+
+
+def test_a_snapshot_that_makes_no_sense_is_refused() -> None:
+    good = seal_frame(FrameType.MANIFEST, encode_version(Version(), OPTIONS))
+    huge = seal_frame(FrameType.MANIFEST, encode_version(Version(), "x" * PART_BYTES), codec=Codec.ZSTD)
+    cases = {
+        "makes no sense": ([seal_frame(FrameType.MANIFEST, b"\x09")], None),
+        "runs past its copy": ([good], len(good) - 1),
+        "runs past its copy ": ([huge], None),
+        "magic": ([good, bytes(50)], None),
+        "cut short": ([good], 1 << 60),
+        "too short|cut short|bytes": ([good], len(good) + 10),
+    }
+    for message, (frames, length) in cases.items():
+        fs = memory()
+        create(fs)
+        forge_snapshot(fs, frames, length)
+        with pytest.raises(CorruptionError, match=message.strip()):
+            reopen(fs)
+    fs = memory()
+    create(fs)
+    fs.remove(f"{DIRECTORY}/events-000001")
+    fs.create(f"{DIRECTORY}/events-000001")
+    forge_snapshot(fs, [good])
+    assert reopen(fs).version == Version(), "the forgery is otherwise right"
+
+
+@pytest.mark.parametrize(
+    ("records", "message"),
+    [
+        ([(RecordKind.LOG_START, 0, 0), (RecordKind.EDIT, 1, 0)], ""),
+        ([(RecordKind.LOG_START, 1, 0)], "does not start"),
+        ([(RecordKind.EDIT, 1, 0)], "does not start"),
+        ([(RecordKind.LOG_START, 0, 0), (RecordKind.EDIT, 2, 1)], "instead of edit 1"),
+        ([(RecordKind.LOG_START, 0, 0), (RecordKind.EDIT, 1, 1)], "instead of edit 1"),
+        ([(RecordKind.LOG_START, 0, 0), (RecordKind.EDIT, 1, 0), (RecordKind.EDIT, 1, 0)], "instead of edit 2"),
+        ([(RecordKind.LOG_START, 0, 0), (RecordKind.COMMIT, 1, 0)], "instead of edit 1"),
+        ([(RecordKind.LOG_START, 0, 0), (RecordKind.LOG_START, 0, 0)], "instead of edit 1"),
+    ],
+)
+def test_an_event_log_whose_records_do_not_follow_each_other_is_refused(records: list[tuple[int, int, int]], message: str) -> None:
+    fs = memory()
+    create(fs)
+    current = read_current(fs, DIRECTORY)
+    assert current is not None
+    path = f"{DIRECTORY}/events-000001"
+    fs.remove(path)
+    writer = RecordLogWriter(fs.create(path), 1)
+    for kind, number, previous in records:
+        payload = current.database_id + current.snapshot.digest if kind == RecordKind.LOG_START else encode_edit(VersionEdit(floor=5))
+        writer.append(kind, payload, number, previous, 0)
+    if not message:
+        assert reopen(fs).version.floor == 5
+        return
+    with pytest.raises(CorruptionError, match=message) as caught:
+        reopen(fs)
+    assert caught.value.path == path
+    assert caught.value.offset is not None
+
+
+def test_an_edit_in_the_event_log_that_does_not_fit_is_corruption() -> None:
+    fs = memory()
+    create(fs)
+    path = f"{DIRECTORY}/events-000001"
+    start = fs.read(path)
+    record = record_header(RecordKind.EDIT, 0, 1, 1, 1, 0, encode_edit(VersionEdit(removed=(5,))), 0, 0) + encode_edit(VersionEdit(removed=(5,)))
+    with pytest.raises(CorruptionError, match="no table 5") as caught:
+        reopen(with_file(fs, path, start + record))
+    assert caught.value.offset == len(start)
+
+
 def test_an_event_log_of_another_database_is_refused() -> None:
     one, other = memory(), memory()
     grow(create(one), 2)
@@ -300,15 +462,23 @@ def test_an_event_log_of_another_database_is_refused() -> None:
         reopen(with_file(one, name, other.read(name)))
 
 
-def test_a_snapshot_of_another_database_is_refused() -> None:
+def test_a_snapshot_of_another_state_or_generation_is_refused() -> None:
     one, other = memory(), memory()
-    for fs in (one, other):
+    for floor, fs in enumerate((one, other), 150):
         manifest = create(fs)
-        grow(manifest, 1 if fs is one else 2)
+        manifest.commit(VersionEdit(floor=floor))
         manifest.save_options(OPTIONS)
-    name = f"{DIRECTORY}/manifest-000002"
-    with pytest.raises(CorruptionError, match=r"not the one that CURRENT names|manifest frame runs past"):
-        reopen(with_file(one, name, other.read(name)))
+        manifest.save_options(OPTIONS)
+    name, stranger = f"{DIRECTORY}/manifest-000003", other.read(f"{DIRECTORY}/manifest-000003")
+    assert len(stranger) == one.size(name), "of the same length, and whole"
+    with pytest.raises(CorruptionError, match="not the one that CURRENT names"):
+        reopen(with_file(one, name, stranger))
+    manifest = reopen(one)
+    before = one.read(name)
+    manifest.save_options(OPTIONS)
+    assert reopen(one).version == manifest.version
+    with pytest.raises(CorruptionError, match="not the one that CURRENT names"):
+        reopen(with_file(one, f"{DIRECTORY}/manifest-000004", before))
 
 
 def test_a_gap_between_edits_is_corruption() -> None:
@@ -325,13 +495,14 @@ def test_a_gap_between_edits_is_corruption() -> None:
     assert (caught.value.path, caught.value.offset) == (path, sizes[1])
 
 
-def test_a_version_with_long_keys_takes_several_frames() -> None:
+@both
+def test_a_version_with_long_keys_takes_several_frames(encrypted: bool) -> None:
     fs = memory()
-    manifest = create(fs)
+    manifest = create(fs, encrypted)
     keys = [bytes((65 + n,)) + bytes(65_000) for n in range(50)]
     manifest.commit(VersionEdit(trees_created=((1, "t"),)))
     first = manifest.new_file_id()
     tables = tuple(TableRecord(first + n, 1, 1, 1, 1, 0, key, key + b"z", 1, 1) for n, key in enumerate(keys))
     manifest.commit(VersionEdit(added=tables))
     manifest.save_options("")  # a new snapshot, of 6 MiB before compression
-    assert reopen(fs).version == manifest.version
+    assert reopen(fs, encrypted).version == manifest.version

@@ -75,6 +75,7 @@ def test_the_snapshot_with_both_copies_damaged_is_corrupt(world: tuple[MemoryFil
             Manifest.open(MemoryFileSystem({**files, path: bytes(data)}, fs.directories()), DIRECTORY, keyring)
         assert caught.value.path == path
         assert caught.value.offset is not None
+        assert caught.value.offset < 4096, "the first copy's damage is told"
 
 
 def test_the_event_log_is_the_truth_an_earlier_state_or_corrupt(world: tuple[MemoryFileSystem, Keyring | None, list[Version]]) -> None:

@@ -15,7 +15,7 @@ from lsmsql.engine.sstable.reader import open_table, read_properties
 from lsmsql.engine.sstable.writer import begin_tables, finish_tables, table_stream, write_tables
 from lsmsql.engine.storage.keyring import Keyring
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
-from lsmsql.errors import CorruptionError, UsageError
+from lsmsql.errors import ClosedError, CorruptionError, UsageError
 from lsmsql.options import Options
 from tests.proof.fault_filesystem import FaultFileSystem, fault_points
 
@@ -306,6 +306,15 @@ def test_a_table_keeps_its_file_open_until_it_is_closed(world: World) -> None:
     assert len(fs.open_files) == 1
     close(table)
     assert not fs.open_files
+
+
+def test_a_closed_table_says_so(world: World) -> None:
+    fs, keyring = world
+    (record,) = write(fs, [(5, rows(20))], keyring)
+    table = opened(fs, record, keyring)
+    close(table)
+    with pytest.raises(ClosedError):
+        contents([table])
 
 
 # The footer
