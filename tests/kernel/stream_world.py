@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 import random
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -12,6 +11,7 @@ from typing import Any, NoReturn
 import pytest
 
 from lsmsql.engine.kernel import plain
+from lsmsql.engine.kernel._choice import compiled_kernels
 from lsmsql.engine.kernel.chunk import Chunk, TableSummary
 from lsmsql.engine.kernel.kinds import Kind
 from lsmsql.engine.storage.block_frame import FrameType, frame_payload, open_payload
@@ -23,17 +23,15 @@ OVERHEAD = 28
 Entry = tuple[bytes, int, int, bytes]  # key, seqno, kind, value
 
 
-def compiled() -> ModuleType | None:
-    try:
-        return importlib.import_module("lsmsql.engine.kernel.compiled")
-    except ImportError:
-        return None
-
-
 KERNELS = [pytest.param(plain, id="plain")]
-if (_compiled := compiled()) is not None:
+if (_compiled := compiled_kernels()) is not None:
     KERNELS.append(pytest.param(_compiled, id="compiled"))
 needs_compiled = pytest.mark.skipif(_compiled is None, reason="the compiled kernels are not built")
+
+
+def compiled() -> ModuleType:
+    assert _compiled is not None
+    return _compiled
 
 
 class MemorySource:
@@ -133,7 +131,7 @@ def make_tables(kernels: Any, sources: Sequence[Any], **settings: Any) -> list[F
 
 def make_arena(kernels: Any, commits: Iterable[tuple[int, Sequence[tuple[bytes, int, bytes]]]], tree: int = TREE) -> Any:
     """An arena holding commits: (seqno, operations of (key, kind, value)). Some noise goes to another tree."""
-    arena = kernels.MemtableArena(1 << 24)
+    arena = kernels.MemtableArena(1 << 14)
     for ordinal, (seqno, operations) in enumerate(commits):
         arena.begin()
         for number, (key, kind, value) in enumerate(operations):
@@ -156,11 +154,7 @@ def make_memtable(kernels: Any, entries: Iterable[Entry]) -> Any:
     arena = make_arena(kernels, sorted(by_seqno.items()))
     memtable = arena.memtable(TREE)
     assert memtable is not None
-    KEEP.append(arena)
     return memtable
-
-
-KEEP: list[Any] = []  # Whether a memtable alone keeps its arena alive is the business of test_memtable.
 
 
 def random_key(rng: random.Random, space: int) -> bytes:
