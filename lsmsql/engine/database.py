@@ -80,7 +80,6 @@ class Database:
             if not create:
                 raise UsageError(f"there is no database at {path}")
             fs.make_directory(directory)
-            fs.sync_directory(fs.absolute(fs.join(directory, "..")))  # Before anything in it is promised to last.
         identity = fs.identity(directory)
         open_directories.require_unopened(identity, path)
         lock = fs.lock(fs.join(directory, file_name(FileKind.LOCK)), (options or Options()).lock_timeout)
@@ -151,6 +150,8 @@ class Database:
             tree_id = self._tree_id(name)
             if tree_id is None:
                 raise UsageError(f"there is no tree {name!r}")
+            # Before the drop is durable: a power loss must not take a commit that has moved the tree's rows elsewhere.
+            self._commits.sync()
             for writable in (False, True):
                 tree = self._trees.pop((name, writable), None)
                 if tree is not None:

@@ -66,6 +66,8 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
 
 def _create(fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None) -> tuple[Keyring | None, Manifest, Options]:
     options = options or Options()
+    # Before anything in it is promised to last; also when it was there already, since who made it may have been killed before this line.
+    fs.sync_directory(fs.absolute(fs.join(directory, "..")))
     keys = fs.join(directory, file_name(FileKind.KEYS))
     if fs.exists(keys):
         # No CURRENT, so the creation that made it was interrupted, and nothing was ever encrypted with it.

@@ -123,11 +123,17 @@ class FaultFile:
     def append(self, data: Bytes) -> None:
         self._require(self._writable)
 
+        inode = self._inode
+        before = len(inode.data)
+
         def tear() -> None:
-            self._inode.data += bytes(data)[: len(data) // 2]
+            inode.data += bytes(data)[: len(data) // 2]
+
+        def mend() -> None:
+            del inode.data[before:]
 
         try:
-            self._fs._step("append", self.path, str(len(data)), tear)
+            self._fs._step("append", self.path, str(len(data)), tear, mend)
         except OSError:
             self._writable = False
             raise
@@ -160,7 +166,8 @@ class FaultFileSystem(MemoryFileSystem):
 
     operations: the mutating calls so far; syncs: those of them that are syncs; crash_at: the operation that raises Crash (an
     append is torn, anything else not done), and every call after it; open_files, held_locks: what was not let go of;
-    description: what the power loss took that made this image.
+    description: what the power loss took that made this image; watch: called before each mutating call, with an append half done,
+    as the disk would be if the machine stopped there: so one run shows every crash point.
     """
 
     def __init__(self, files: Mapping[str, Bytes] | None = None, directories: Iterable[str] = (), description: str = "") -> None:
@@ -171,6 +178,7 @@ class FaultFileSystem(MemoryFileSystem):
         self.syncs: list[Operation] = []
         self.crash_at: int | None = None
         self.crashed = False
+        self.watch: Callable[[Operation], None] | None = None
         self.open_files: list[FaultFile] = []
         self.held_locks: list[Lock] = []
         self._faults: list[Fault] = []
@@ -209,6 +217,26 @@ class FaultFileSystem(MemoryFileSystem):
             other = FaultFileSystem()
             other._inodes, other._directories, other._history = self._inodes, self._directories, self._history
             other._nodes = other._inodes  # type: ignore[assignment]
+            return other
+
+    def copy(self) -> FaultFileSystem:
+        """Another disk in the same state: as synced and as unsynced as this one, with the same syncs to be skipped, and nothing open."""
+        with self._mutex:
+            other = FaultFileSystem()
+            copies: dict[int, _Inode] = {}
+
+            def copied(target: _Target) -> _Target:
+                if not isinstance(target, _Inode):
+                    return target
+                if id(target) not in copies:
+                    copies[id(target)] = _Inode(target.data, target.synced)
+                    copies[id(target)].lost = target.lost
+                return copies[id(target)]
+
+            other._inodes.update((path, copied(inode)) for path, inode in self._inodes.items())  # type: ignore[misc]
+            other._directories |= self._directories
+            other._history = {path: [copied(target) for target in history] for path, history in self._history.items()}
+            other._skip = list(self._skip)
             return other
 
     def images(self, limit: int = 64, seed: int = 0, zeros: bool = False) -> Iterator[FaultFileSystem]:
@@ -283,8 +311,10 @@ class FaultFileSystem(MemoryFileSystem):
 
     # Each call
 
-    def _step(self, kind: str, path: str, detail: str = "", tear: Callable[[], None] | None = None) -> Operation:
-        """Count a call; raise what was asked for. `tear` does the part of an append that is done all the same."""
+    def _step(
+        self, kind: str, path: str, detail: str = "", tear: Callable[[], None] | None = None, mend: Callable[[], None] | None = None
+    ) -> Operation:
+        """Count a call; raise what was asked for. `tear` does the part of an append that is done all the same, `mend` undoes it."""
         with self._mutex:
             if self.crashed:
                 raise Crash("after the crash")
@@ -296,12 +326,24 @@ class FaultFileSystem(MemoryFileSystem):
                     if tear:
                         tear()
                     raise Crash(str(operation))
+                if self.watch:
+                    self._show(operation, tear, mend)
             struck = [fault for fault in self._faults if fault.strikes(kind, path)]
             if struck:
                 if tear:
                     tear()
                 raise OSError(struck[0].code, os.strerror(struck[0].code) + " (injected)", path)
             return operation
+
+    def _show(self, operation: Operation, tear: Callable[[], None] | None, mend: Callable[[], None] | None) -> None:
+        assert self.watch
+        if tear:
+            tear()
+        try:
+            self.watch(operation)
+        finally:
+            if mend:
+                mend()
 
     def _skips(self, operation: Operation) -> bool:
         with self._mutex:

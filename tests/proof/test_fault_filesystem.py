@@ -193,6 +193,37 @@ def test_every_operation_is_a_crash_point() -> None:
     assert left[-1].operations[3] == Operation(3, "rename", "CURRENT.tmp", "CURRENT")
 
 
+def test_watching_one_run_shows_what_stopping_at_every_operation_leaves() -> None:
+    def run(fs: FaultFileSystem) -> None:
+        replace_file(fs, "", "CURRENT", b"new content")
+        write(fs, "a", b"12345678", sync=True)
+        fs.remove("a")
+
+    stopped = [states(fs) for fs in crash_points(lambda: FaultFileSystem({"CURRENT": b"old"}), run)]
+    watched: list[list[dict[str, bytes]]] = []
+    fs = FaultFileSystem({"CURRENT": b"old"})
+    fs.watch = lambda _operation: watched.append(states(fs))
+    run(fs)
+    watched.append(states(fs))
+    assert watched == stopped
+    assert fs.files() == {"CURRENT": b"new content"}
+
+
+def test_a_copy_is_as_unsynced_as_the_original_and_apart_from_it() -> None:
+    fs = FaultFileSystem({"old": b"1"}, ["d"])
+    write(fs, "a", b"12")
+    fs.rename("a", "b")
+    fs.remove("old")
+    copy = fs.copy()
+    before = states(fs)
+    assert states(copy) == before and len(before) > 4
+    copy.sync_directory("")
+    write(copy, "d/c", b"3")
+    assert states(fs) == before != states(copy)
+    fs.sync_directory("")
+    assert sorted(fs.files()) == ["b"]
+
+
 def test_a_restart_loses_nothing_and_makes_nothing_durable() -> None:
     fs = FaultFileSystem()
     lock = fs.lock("LOCK", 0)

@@ -1,0 +1,129 @@
+"""A power loss before every file operation of a database's life: acknowledged <= recovered <= acknowledged + the one in flight, always whole.
+
+Each crash point gives many images (each unsynced tail and each unsynced name lost or kept on its own); some of their recoveries are cut
+short as well. LSMSQL_LONG=1 tries more images, and the second power loss for every one of them.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+from proof.fault_filesystem import Crash, FaultFileSystem, crash_points
+from proof.judge import LONG, Judge, watched
+from proof.workload import KEY, TINY, Life, full_life, let_go, open_database
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+def test_a_power_loss_at_every_operation_loses_nothing_acknowledged(key: bytes | None) -> None:
+    judge, fs = watched(TINY, full_life, key, limit=200 if LONG else 16, deep=1 if LONG else 40)
+    print(judge)
+    assert judge.points > 300 and judge.opened > 500
+    assert judge.deep_images > 200
+    assert not fs.open_files and not fs.held_locks
+
+
+def test_a_power_loss_may_leave_zeros_where_bytes_were_to_come() -> None:
+    judge, _ = watched(TINY, short_life, None, limit=200 if LONG else 40, zeros=True)
+    print(judge)
+    assert judge.opened > 100
+
+
+def short_life(life: Life) -> None:
+    life.open()
+    life.create("a")
+    life.create("b")
+    life.commit(("a", b"k", b"v" * 30), ("b", b"k", b"v"))
+    life.commit(("a", b"k", b"w" * 30), ("b", b"l", b"w" * 200))
+    life.commit(("a", b"l", b"x" * 300), ("b", b"l", None))
+    life.snapshot("name")
+    life.flush()
+    life.commit(("a", b"k", None))
+    life.reopen()
+    life.ingest("a", [(b"i", b"1"), (b"k", b"2")])
+    life.compact()
+    life.close()
+
+
+def lazy_life(life: Life) -> None:
+    """Trees first, so that nothing but commits is unsynced."""
+    life.open()
+    life.create("a")
+    life.create("b")
+    life.create("c")
+    life.durable = life.acknowledged
+    for number in range(6):
+        life.commit(("a", b"x%d" % number, b"%d" % number * 60), ("b", b"y%d" % (number % 3), b"%d" % number * 70))
+    life.snapshot("one")
+    life.commit(("a", b"x1", None), ("b", b"y1", b"after the snapshot"))
+    life.commit(("a", b"x2", b"before the ingest"))
+    life.ingest("b", [(b"i%d" % number, b"in") for number in range(4)])
+    for number in range(6):
+        life.commit(("a", b"x%d" % number, b"%d" % number * 61), ("c", b"y%d" % (number % 3), b"%d" % number * 71))
+    life.commit(("a", b"moved", b"from c"), ("c", b"y1", None))
+    life.drop("c")
+    life.commit(("b", b"y1", None))
+    life.reopen()
+    life.durable = life.acknowledged
+    life.commit(("a", b"x1", b"1"), ("b", b"y1", b"1"))
+    life.flush()
+    life.commit(("a", b"x1", None), ("b", b"y1", None))
+    life.compact()
+    life.commit(("a", b"x2", b"2"), ("b", b"y2", b"2"))
+    life.close()
+
+
+@pytest.mark.parametrize("durability", ["normal", "off"])
+def test_without_syncs_a_power_loss_leaves_a_whole_earlier_state(durability: str) -> None:
+    judge, _ = watched(replace(TINY, durability=durability), lazy_life, None, limit=200 if LONG else 16, deep=1 if LONG else 40)
+    print(judge)
+    assert judge.opened > 200
+
+
+@pytest.mark.parametrize("durability", ["full", "normal"])
+def test_a_killed_process_loses_nothing_that_was_written(durability: str) -> None:
+    """The machine goes on, so the page cache is the disk; then a power loss behind the recovery, which had shown what it found."""
+    judge, _ = watched(replace(TINY, durability=durability), short_life, None, limit=1, kill=1)
+    print(judge)
+    assert judge.killed_images > 100
+
+
+def test_stopping_the_engine_itself_leaves_what_watching_it_shows() -> None:
+    """The engine's own handlers run when a call raises, and may do nothing to the disk any more, nor keep the machine alive."""
+    lives: list[Life] = []
+
+    def run(fs: FaultFileSystem) -> None:
+        life = Life(fs, TINY)
+        lives.append(life)
+        try:
+            short_life(life)
+        except Crash:
+            let_go(life.engine)
+            raise
+
+    count = 0
+    for fs in crash_points(FaultFileSystem, run):
+        count += 1
+        if fs.crashed:
+            assert fs.operations[-1].index == fs.crash_at
+        judge = Judge(lives[-1], limit=3)
+        judge.crash(fs, str(fs.operations[-1]))
+    assert count > 50
+
+
+def test_the_judge_sees_a_lost_commit_and_a_half_one() -> None:
+    """The campaign itself: a state that is short of a commit, or holds a part of one, does not pass."""
+    fs = FaultFileSystem()
+    life = Life(fs, TINY)
+    short_life(life)
+    judge = Judge(life)
+    judge.judge(FaultFileSystem(fs.files(), fs.directories()), "whole")
+    engine = open_database(fs, TINY)
+    engine.tree("a").put(b"k", b"never written by the life")
+    engine.close()
+    with pytest.raises(AssertionError, match="what never was"):
+        judge.judge(FaultFileSystem(fs.files(), fs.directories()), "half")
+    life.states.append(life.states[-1])
+    life.durable = len(life.states)
+    with pytest.raises(AssertionError, match="was durable"):
+        judge.judge(FaultFileSystem(), "lost")
