@@ -46,6 +46,9 @@ def affinity_of(declared_type: str) -> Affinity:
 
 def number_in(text: str) -> int | float | None:
     """The number that numeric affinity makes of `text`, or None when the text does not wholly read as one."""
+    if "\0" in text:  # SQLite reads a real up to the NUL.
+        text = text[: text.index("\0")]
+        return _sqlite_real(text) if _REAL_TEXT.match(text) else None
     if match := _INTEGER_TEXT.match(text):
         number = int(match.group(1)) if len(match.group(1)) < 24 else None
         return number if number is not None and INT_MIN <= number <= INT_MAX else _sqlite_real(text)
@@ -67,6 +70,8 @@ def stored(affinity: Affinity, value: Value) -> Value:
     if isinstance(value, float):
         if affinity == Affinity.TEXT:
             return _sqlite_text(value)
+        if affinity == Affinity.REAL:
+            return value + 0.0  # -0.0 is stored as 0, since whole reals are kept as integers.
         # SQLite leaves both ends of the integer range as reals.
         if affinity in (Affinity.NUMERIC, Affinity.INTEGER) and INT_MIN < value < INT_MAX and value.is_integer():
             return int(value)

@@ -121,10 +121,12 @@ class _Search:
         self.sets: set[int] = set()
 
     def run(self) -> None:
+        exact = True  # so far: a scan that is widened at one part applies nothing behind it
         for part in self.parts:
+            exact = exact and part.exact
             found = self._find(part, ("=", "IS"))
             if found is None:
-                self._range(part)
+                self._range(part, exact)
                 return
             constraint = self.constraints[found]
             self.taken.append(found)
@@ -133,16 +135,17 @@ class _Search:
                 self.equal.append("IN")
             else:
                 self.equal.append(constraint.op)
-            if part.exact and not constraint.listed:
+            exact = exact and not constraint.listed
+            if exact:
                 self.omit.add(found)
 
-    def _range(self, part: KeyPart) -> None:
+    def _range(self, part: KeyPart, exact: bool) -> None:
         for side, operators in (("lower", (">", ">=")), ("upper", ("<", "<="))):
             found = self._find(part, operators)
             if found is not None:
                 setattr(self, side, self.constraints[found].op)
                 self.taken.append(found)
-                if part.exact:
+                if exact:
                     self.omit.add(found)
         if self.lower or self.upper:
             self.blobs = any(constraint.op == "LIKE" and constraint.column in part.columns for constraint in self.constraints)

@@ -51,6 +51,7 @@ class RowWriter:
         self.codec = RowCodec(self.count, places, self.keys, -1 if alias is None else alias)
         self.not_null = tuple(column.not_null or i in self.key_columns for i, column in enumerate(schema.columns))
         # On INSERT an omitted column and NULL look alike, so NULL becomes the default: neither column takes NULL as it is.
+        self._reals = tuple(i for i, column in enumerate(schema.columns) if column.affinity == Affinity.REAL)
         self._insert_types = tuple(self._types(i, inserting=True) for i in range(self.count))
         self._update_types = tuple(self._types(i, inserting=False) for i in range(self.count))
 
@@ -75,6 +76,9 @@ class RowWriter:
         for index, types in enumerate(self._insert_types):
             if type(values[index]) not in types:
                 values[index] = self._repaired(index, values[index], mode, inserting=True)
+        for index in self._reals:
+            if values[index] == 0.0:
+                values[index] = 0.0  # not -0.0: see affinity.stored
         return values
 
     def update_values(self, old: Sequence[Value] | None, fields: Sequence[Value], mode: int) -> list[Value]:
@@ -86,6 +90,9 @@ class RowWriter:
                 values[index] = old[index]
             elif type(values[index]) not in types:
                 values[index] = self._repaired(index, values[index], mode, inserting=False)
+        for index in self._reals:
+            if values[index] == 0.0:
+                values[index] = 0.0
         return values
 
     def _repaired(self, index: int, value: Value, mode: int, *, inserting: bool) -> Value:

@@ -23,6 +23,11 @@ def constraint_failed(message: str, extended: int, mode: int) -> apsw.Constraint
     return error
 
 
+def obeys_conflict_clause(error: BaseException) -> bool:
+    """Whether SQLite lets OR FAIL and OR ROLLBACK decide what this error undoes: only for a constraint with the plain result code."""
+    return isinstance(error, apsw.ConstraintError) and not hasattr(error, "extendedresult")
+
+
 def as_busy(error: LockedError) -> apsw.BusyError:
     return apsw.BusyError(str(error))
 

@@ -18,6 +18,7 @@ from .planner import Constraint, choose, operator_name
 from .row_codec_cy import RowDecoder
 from .row_writer import RowWriter, SkipRow, as_rowid
 from .schema import TableSchema
+from .sqlite_errors import obeys_conflict_clause
 
 if TYPE_CHECKING:
     from ..engine.tree import Tree
@@ -113,8 +114,8 @@ class Table:
             return self._insert(rowid, fields)
         except SkipRow:
             return self._connection.last_insert_rowid()
-        except BaseException:
-            self.transaction.undo(place, self._connection.vtab_on_conflict())
+        except BaseException as error:
+            self._undo(place, error)
             raise
 
     def UpdateDeleteRow(self, row: Any) -> None:
@@ -127,8 +128,8 @@ class Table:
                 self.transaction.delete(self.tree, encode_rowid(row))
                 if row == self._last_rowid:
                     self._last_rowid = None
-        except BaseException:
-            self.transaction.undo(place, self._connection.vtab_on_conflict())
+        except BaseException as error:
+            self._undo(place, error)
             raise
 
     def UpdateChangeRow(self, row: Any, new_row: Any, fields: Sequence[Any]) -> None:
@@ -137,9 +138,13 @@ class Table:
             self._change(row, new_row, fields)
         except SkipRow:
             pass
-        except BaseException:
-            self.transaction.undo(place, self._connection.vtab_on_conflict())
+        except BaseException as error:
+            self._undo(place, error)
             raise
+
+    def _undo(self, place: int, error: BaseException) -> None:
+        fails = self._connection.vtab_on_conflict() == apsw.SQLITE_FAIL
+        self.transaction.undo(place, keep=fails and obeys_conflict_clause(error))
 
     def _insert(self, rowid: int | None, fields: Sequence[Any]) -> int:
         mode = self._connection.vtab_on_conflict()
@@ -185,8 +190,8 @@ class Table:
         ):
             raise UsageError(f"lsm: hidden columns cannot be written: {self.schema.name}")
         value = transaction.get(self.tree, old_key)
-        if value is None:
-            return  # An OR REPLACE earlier in this statement has removed it.
+        if value is None or (mode == apsw.SQLITE_REPLACE and transaction.changed_by_statement(self.tree, old_key, value)):
+            return  # An OR REPLACE earlier in this statement has taken its place.
         values = writer.update_values(self._decoded(old_key, value), fields, mode)
         key = writer.key_of(values) if self.keys is not None else encode_rowid(self._changed_rowid(row, new_row, fields))
         if key != old_key:

@@ -64,6 +64,7 @@ class Transaction:
         self._synced: set[object] = set()
         self._marks: list[tuple[int, int]] = []  # (level, place in the batch), outermost first
         self._statement: tuple[int, int] | None = None  # the mark of the statement that runs now, if it made one
+        self._changes = 0  # SQLite's count when `_statement` was made
         self._undone_level: int | None = None  # of a mark rolled back because its statement seemed to have failed
         self._poison = ""
         self._hooked = False
@@ -122,6 +123,14 @@ class Transaction:
         assert self._shared is not None
         return self._shared.view.get(tree, key, self.batch)
 
+    def changed_by_statement(self, tree: Tree, key: bytes, value: bytes) -> bool:
+        """Whether a row, now `value`, was another before the statement that runs now (which changes several, or has only begun)."""
+        assert self._shared is not None
+        if self._statement is None and self.connection.in_transaction:
+            return False  # a statement without a mark changes one row
+        mark = 0 if self._statement is None else self._statement[1]
+        return self._shared.view.get(tree, key, self.batch, mark) != value
+
     def last_key(self, tree: Tree) -> bytes | None:
         """The largest key, everything pending included."""
         assert self._shared is not None
@@ -158,15 +167,15 @@ class Transaction:
         """Where the batch stands, for `undo`."""
         return 0 if self.batch is None else self.batch.mark()
 
-    def undo(self, place: int, mode: int) -> None:
+    def undo(self, place: int, *, keep: bool) -> None:
         """A change has failed that began at `place`: take back what SQLite will not ask for, since an exception is pending.
 
-        mode: `vtab_on_conflict()`; OR FAIL keeps the rows before this one, everything else undoes the statement.
+        keep: OR FAIL, so the rows before this one stay; otherwise the whole statement is undone.
         """
-        if self._statement is not None and mode != apsw.SQLITE_FAIL:
-            place = min(place, self._statement[1])
-            self._marks = [mark for mark in self._marks if mark != self._statement]
-            self._statement = None
+        statement, self._statement = self._statement, None
+        if statement is not None:
+            self._marks = [mark for mark in self._marks if mark != statement]
+            place = place if keep else min(place, statement[1])
         self._roll_back_to(place)
 
     def _roll_back_to(self, place: int) -> None:
@@ -210,13 +219,18 @@ class Transaction:
         self._poison = ""
 
     def savepoint(self, level: int, *, joining: bool) -> None:
-        """SQLite opened a savepoint or a statement. joining: the table was begun by the same statement, maybe behind older marks."""
-        if joining and any(mark[0] >= level for mark in self._marks):
-            return
-        mark = (level, self.place())
+        """SQLite opened a savepoint or a statement. joining: the table was begun by the same statement, so all lower levels are older than it."""
+        place = self.place()
+        mark = (level, place)
+        if joining:
+            known = {other[0] for other in self._marks}
+            if level in known:
+                return
+            self._marks = sorted(self._marks + [(older, place) for older in range(level) if older not in known])
         self._marks = [other for other in self._marks if other[0] < level]
         self._marks.append(mark)
         self._statement = mark
+        self._changes = self.connection.total_changes()
         self._undone_level = None
         self._hook()
 
@@ -246,7 +260,6 @@ class Transaction:
         if not self._begun <= self._synced:
             return
         self._synced.clear()
-        self._statement_starts(None)
         if self._poison:
             raise UsageError(self._poison)
         batch, self.batch = self.batch, None
@@ -291,13 +304,13 @@ class Transaction:
             self._hooked = False
             self.connection.trace_v2(0, None, id=self)
 
-    def _statement_starts(self, event: dict[str, Any] | None) -> None:
+    def _statement_starts(self, event: dict[str, Any]) -> None:
         """A statement starts. SQLite marks those that run inside another (triggers, a function's own SQL) as `trigger`."""
-        if event is not None and event["trigger"]:
+        if event["trigger"]:
             return
         statement, self._statement = self._statement, None
-        if statement is not None and self.place() > statement[1]:
-            # It wrote and neither released nor rolled back its mark: it failed, and APSW kept that from us.
+        if statement is not None and self.place() > statement[1] and event["total_changes"] == self._changes:
+            # It wrote, but SQLite counts no changes and did not release the mark: it failed, and APSW kept that from us.
             self._marks = [mark for mark in self._marks if mark != statement]
             self._undone_level = statement[0]
             self._roll_back_to(statement[1])
