@@ -10,9 +10,9 @@ cdef class BlockCache:
     cdef readonly u64 hits
     cdef readonly u64 misses
     cdef readonly u64 evictions
-    cdef Blk* spare
+    cdef Blk* spare  # an evicted block's memory, for the next one
     cdef Blk* take(self, size_t need)  # memory for a block (pins 1, in no cache), an evicted one's if it fits; NULL: no memory
     cdef void add(self, Blk* blk, Tab* table, u32 ordinal) noexcept  # into the cache, if it can hold it and the slot is free
-    cdef void drop(self, Tab* table) noexcept
-    cdef void detach(self, Blk* blk) noexcept
-    cdef void shrink(self, u64 limit) noexcept
+    cdef void drop(self, Tab* table) noexcept  # every block of a table; pinned ones live on, in no cache
+    cdef void _detach(self, Blk* blk) noexcept
+    cdef void _shrink(self, u64 limit) noexcept

@@ -1,5 +1,5 @@
-from .frame_cy cimport Scratch
 from .cache_cy cimport BlockCache
+from .frame_cy cimport Scratch
 from .native cimport Blk, Data, Tab, TabP, u8, u32, u64
 
 cdef class Table:
@@ -7,19 +7,21 @@ cdef class Table:
     cdef readonly object source
     cdef readonly BlockCache cache
     cdef readonly bint encrypted
-    cdef readonly bytes smallest
-    cdef readonly bytes largest
-    cdef bytes _index
     cdef bytes _filter
     cdef void* _memory
-    cdef Blk* load(self, u32 ordinal, bint keep) except NULL  # see table_block
-    cdef int damage(self, u32 ordinal, object frame, int code) except -1
+    cdef Blk* load(self, u32 ordinal, bint keep) except NULL  # table_block for a block that is not cached
+    cdef int damage(self, u32 ordinal, object frame, int code) except -1  # raises the error of a failed decode
+    cdef int _parse_index(self, bytes index, u64 global_seqno) except -1
+    cdef int _fill_index(self, Data data, u64 global_seqno) except -1
+    cdef Blk* _decode(self, u32 ordinal, object frame, Scratch* scratch, bint keep) except NULL
 
 # First block whose last key is not below the key; Tab.blocks if none.
 cdef u32 table_lower(const Tab* tab, Data key, size_t size) noexcept nogil
 # A block, through the cache, with one pin for the caller (blk_unpin). keep=False: a missed one is not added to the cache.
 cdef Blk* table_block(Table table, u32 ordinal, bint keep) except NULL
-# Bulk reading without the GIL: frame (unencrypted, exactly Tab.sizes[ordinal] bytes) to *blk, reused if large enough. A code of block_cy; then
+# The newest version of a key at a seqno: 1, a pinned block and the position in it; or 0. hash: XXH3-64 of the key.
+cdef int table_find(Table table, Data key, size_t size, u64 hash, u64 seqno, Blk** blk, u32* position) except -1
+# Bulk reading without the GIL: frame (unencrypted, exactly Tab.sizes[ordinal] bytes) to *blk, reused if large enough. A code of block_decode_cy; then
 # Table.damage(ordinal, frame bytes, code) raises, under the GIL. Encrypted tables: BlockSource.open first, then table_decode_payload.
 cdef int table_decode_frame(const Tab* tab, u32 ordinal, Data frame, Scratch* scratch, Blk** blk) noexcept nogil
 cdef int table_decode_payload(
@@ -35,3 +37,9 @@ cdef class Levels:
     cdef readonly list levels  # of lists of Table
     cdef Level* c_levels
     cdef u32 count
+
+# The table of a disjoint level that a key would be in: the first whose largest key is not below it; Level.count if none.
+cdef u32 level_lower(const Level* level, Data key, size_t size) noexcept nogil
+
+cdef int _check_block(const Tab* tab, u32 ordinal, const Blk* blk) noexcept nogil
+cdef u8* _column(Table table, size_t* at, size_t size) noexcept

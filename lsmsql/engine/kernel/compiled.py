@@ -1,0 +1,33 @@
+"""The compiled kernels under the names of `plain`. ImportError where one of them was not built: then none is used."""
+
+from __future__ import annotations
+
+from .arena_cy import MemtableArena
+from .block_cy import Block, decode_block, encode_block
+from .bloom_cy import build_filter, may_contain
+from .cache_cy import BlockCache
+from .lookup_cy import get, get_entry, get_many
+from .memtable_cy import Batch, Memtable
+from .scan_cy import Scan
+from .table_cy import Levels, Table
+from .table_stream_cy import SortedRows, TableStream
+
+__all__ = [
+    "Batch",
+    "Block",
+    "BlockCache",
+    "Levels",
+    "Memtable",
+    "MemtableArena",
+    "Scan",
+    "SortedRows",
+    "Table",
+    "TableStream",
+    "build_filter",
+    "decode_block",
+    "encode_block",
+    "get",
+    "get_entry",
+    "get_many",
+    "may_contain",
+]

@@ -1,0 +1,229 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Point reads over all sources of one tree, compiled: plain/table.py defines them. get_many looks up 32 keys side by side, so that their cache misses overlap."""
+
+from __future__ import annotations
+
+import cython
+
+if not cython.compiled:
+    raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
+
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cython.cimports.lsmsql.engine.kernel.block_decode_cy import blk_unpin
+from cython.cimports.lsmsql.engine.kernel.bloom_cy import bloom_line, bloom_probe
+from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
+from cython.cimports.lsmsql.engine.kernel.memtable_cy import Memtable
+from cython.cimports.lsmsql.engine.kernel.native import (
+    VALUE,
+    BlkP,
+    Data,
+    TabP,
+    block_kind,
+    block_lower,
+    block_seqno,
+    block_value,
+    block_value_size,
+    key_start,
+    op_kind,
+    op_value,
+    op_value_size,
+    prefetch,
+    u8,
+    u32,
+    u64,
+    visible_node,
+)
+from cython.cimports.lsmsql.engine.kernel.operations_cy import ops_find, ops_prefetch
+from cython.cimports.lsmsql.engine.kernel.table_cy import Levels, Table, level_lower, table_find, table_lower
+
+_STAGE = cython.declare(u32, 32)
+
+
+def _start(key, data, seqno):
+    if type(data) is not bytes:
+        raise TypeError(f"key must be bytes, not {type(data).__name__}")
+    key.data = cython.cast(Data, PyBytes_AS_STRING(data))
+    key.size = PyBytes_GET_SIZE(data)
+    key.hash = hash64(key.data, key.size)
+    key.seqno = seqno
+    key.found = False
+    key.tab = cython.NULL
+    return 0
+
+
+# A version is answered as its value, None for a tombstone; or, if `whole`, as (seqno, kind, value).
+
+
+def _ask_memtable(memtable, key, whole):
+    """The version that a memtable has, noted in `key`; None if it has none."""
+    node: u32 = ops_find(memtable.ops, memtable.mem.number, key.hash, key.data, key.size)
+    op: cython.pointer[u8]
+    if node:
+        node = visible_node(memtable.ops.nodes, node, memtable.limit_seqno if memtable.limited else key.seqno)
+    if node == 0:
+        return None
+    key.found = True
+    key.best = memtable.ops.nodes[node].seqno
+    op = memtable.ops.nodes[node].op
+    if not whole and op_kind(op) != VALUE:
+        return None
+    value = PyBytes_FromStringAndSize(cython.cast(cython.p_char, op_value(op)), op_value_size(op))
+    return (key.best, cython.cast(cython.int, op_kind(op)), value) if whole else value
+
+
+def _take(blk, at, key, whole):
+    key.found = True
+    key.best = block_seqno(blk, at)
+    if not whole and block_kind(blk, at) != VALUE:
+        return None
+    value = PyBytes_FromStringAndSize(cython.cast(cython.p_char, block_value(blk, at)), block_value_size(blk, at))
+    return (key.best, cython.cast(cython.int, block_kind(blk, at)), value) if whole else value
+
+
+def _ask_table(tab, key, best, whole):
+    """The version that a table has if it is newer than the best so far; else `best`."""
+    blk: BlkP = cython.NULL
+    at: u32 = 0
+    table: Table = cython.cast(Table, tab.owner)
+    if table_find(table, key.data, key.size, key.hash, key.seqno, cython.address(blk), cython.address(at)):
+        if not key.found or block_seqno(blk, at) > key.best:
+            best = _take(blk, at, key, whole)
+        blk_unpin(blk)
+    return best
+
+
+def _find(memtables, levels, data, seqno, whole):
+    key: Key
+    memtable: Memtable
+    best: object = None
+    level: u32
+    i: u32
+    _start(cython.address(key), data, seqno)
+    for memtable in memtables:
+        if memtable is None:
+            raise TypeError("memtables are Memtable, not None")
+        best = _ask_memtable(memtable, cython.address(key), whole)
+        if key.found:
+            break
+    # Ingested tables may be newer than what the memtables hold, so L0 is asked wherever it could win.
+    for i in range(levels.c_levels[0].count if levels.count else 0):
+        if not key.found or levels.c_levels[0].tables[i].max_seqno > key.best:
+            best = _ask_table(levels.c_levels[0].tables[i], cython.address(key), best, whole)
+    for level in range(1, levels.count):
+        if key.found:
+            break
+        i = level_lower(cython.address(levels.c_levels[level]), key.data, key.size)
+        if i < levels.c_levels[level].count:
+            best = _ask_table(levels.c_levels[level].tables[i], cython.address(key), best, whole)
+    return best
+
+
+def get_entry(memtables, levels: Levels, key, seqno: u64):
+    """The newest version of a key at a seqno over all sources, tombstones included: (seqno, kind, value) or None."""
+    return _find(memtables, levels, key, seqno, True)
+
+
+def get(memtables, levels: Levels, key, seqno: u64):
+    """The value of a key at a seqno, or None."""
+    return _find(memtables, levels, key, seqno, False)
+
+
+def get_many(memtables, levels: Levels, keys, seqno: u64) -> list:
+    """The values of keys at one seqno, in the order of the keys; None where there is none."""
+    wanted: list = list(keys)  # Ours: what lies in it stays while tables are read.
+    out: list = [None] * len(wanted)
+    total: cython.size_t = len(wanted)
+    first: cython.size_t = 0
+    while first < total:
+        _stage(memtables, levels, wanted, first, _STAGE if total - first > _STAGE else total - first, seqno, out)
+        first += _STAGE
+    return out
+
+
+# --- stages
+
+
+def _stage(memtables, levels, keys, first, count, seqno, out):
+    """Look up at most _STAGE keys, source by source."""
+    key: Key[32]
+    i: u32
+    n: u32
+    level: u32
+    for i in range(count):
+        _start(cython.address(key[i]), keys[first + i], seqno)
+    _stage_memtables(memtables, key, count, first, out)
+    for n in range(levels.c_levels[0].count if levels.count else 0):
+        for i in range(count):
+            key[i].tab = cython.NULL
+            if not key[i].found or levels.c_levels[0].tables[n].max_seqno > key[i].best:
+                key[i].tab = levels.c_levels[0].tables[n]
+        _stage_tables(key, count, first, out)
+    for level in range(1, levels.count):
+        if levels.c_levels[level].count == 0:
+            continue
+        for i in range(count):
+            key[i].tab = cython.NULL
+            if not key[i].found:
+                n = level_lower(cython.address(levels.c_levels[level]), key[i].data, key[i].size)
+                if n < levels.c_levels[level].count:
+                    key[i].tab = levels.c_levels[level].tables[n]
+        _stage_tables(key, count, first, out)
+    return 0
+
+
+def _stage_memtables(memtables, keys, count, first, out):
+    memtable: Memtable
+    i: u32
+    for memtable in memtables:
+        if memtable is None:
+            raise TypeError("memtables are Memtable, not None")
+        for i in range(count):
+            ops_prefetch(memtable.ops, memtable.mem.number, keys[i].hash)
+        for i in range(count):
+            if not keys[i].found:
+                value = _ask_memtable(memtable, cython.address(keys[i]), False)
+                if keys[i].found:
+                    out[first + i] = value
+    return 0
+
+
+def _aim(key):
+    """Find the block that a key would lie in; False if its table has it for certain not."""
+    tab: TabP = key.tab
+    if tab.filter != cython.NULL and not bloom_probe(bloom_line(tab.filter, tab.lines, key.hash), tab.probes, key.hash):
+        return False
+    key.ordinal = table_lower(tab, key.data, key.size)
+    if key.ordinal == tab.blocks:
+        return False
+    prefetch(tab.cached[key.ordinal])
+    return True
+
+
+def _stage_tables(keys, count, first, out):
+    """Ask each key's `tab`. Cached blocks first, stage by stage; what needs reading, or lies across blocks, one by one behind."""
+    blk: BlkP
+    at: u32
+    i: u32
+    for i in range(count):
+        if keys[i].tab != cython.NULL and keys[i].tab.filter != cython.NULL:
+            prefetch(bloom_line(keys[i].tab.filter, keys[i].tab.lines, keys[i].hash))
+    for i in range(count):
+        if keys[i].tab != cython.NULL and not _aim(cython.address(keys[i])):
+            keys[i].tab = cython.NULL
+    for i in range(count):
+        if keys[i].tab != cython.NULL:
+            blk = keys[i].tab.cached[keys[i].ordinal]
+            if blk != cython.NULL:
+                prefetch(cython.cast(Data, blk.key_offsets) + blk.count)
+                prefetch(blk.keys + key_start(blk, 0) + 8 * cython.cast(cython.size_t, blk.count))
+    for i in range(count):
+        if keys[i].tab != cython.NULL:
+            blk = keys[i].tab.cached[keys[i].ordinal]
+            if blk != cython.NULL:
+                at = block_lower(blk, keys[i].data, keys[i].size)
+                if at < blk.count:
+                    prefetch(block_value(blk, at))
+    for i in range(count):
+        if keys[i].tab != cython.NULL:
+            out[first + i] = _ask_table(keys[i].tab, cython.address(keys[i]), out[first + i], False)
+    return 0
