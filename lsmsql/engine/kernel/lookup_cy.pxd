@@ -11,6 +11,8 @@ cdef struct Key:  # what is looked up, and the best version found so far
     bint found
     TabP tab  # that may hold the key, NULL: none; and the block of it
     u32 ordinal
+    u32 position
+    Blk* blk  # the block if it is cached
 
 cdef int _start(Key* key, object data, u64 seqno) except -1
 cdef object _ask_memtable(Memtable memtable, Key* key, bint whole)
@@ -20,4 +22,5 @@ cdef object _find(object memtables, Levels levels, object data, u64 seqno, bint 
 cdef int _stage(object memtables, Levels levels, list keys, size_t first, u32 count, u64 seqno, list out) except -1
 cdef int _stage_memtables(object memtables, Key* keys, u32 count, size_t first, list out) except -1
 cdef int _stage_tables(Key* keys, u32 count, size_t first, list out) except -1
+cdef bint _settle(Key* key)
 cdef bint _aim(Key* key) noexcept nogil

@@ -18,6 +18,8 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     BlkP,
     Data,
     TabP,
+    block_key,
+    block_key_size,
     block_kind,
     block_lower,
     block_seqno,
@@ -28,6 +30,7 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     op_value,
     op_value_size,
     prefetch,
+    same_key,
     u8,
     u32,
     u64,
@@ -219,11 +222,43 @@ def _stage_tables(keys, count, first, out):
     for i in range(count):
         if keys[i].tab != cython.NULL:
             blk = keys[i].tab.cached[keys[i].ordinal]
+            keys[i].blk = blk
             if blk != cython.NULL:
-                at = block_lower(blk, keys[i].data, keys[i].size)
+                keys[i].position = at = block_lower(blk, keys[i].data, keys[i].size)
                 if at < blk.count:
                     prefetch(block_value(blk, at))
+                    prefetch(block_value(blk, at) + 64)
+    # Nothing from here to the end of the loop lets go of the GIL, so the blocks stay where they are without a pin.
+    for i in range(count):
+        if keys[i].tab != cython.NULL and keys[i].blk != cython.NULL and _settle(cython.address(keys[i])):
+            if keys[i].tab != cython.NULL:
+                out[first + i] = _take(keys[i].blk, keys[i].position, cython.address(keys[i]), False)
+            keys[i].tab = cython.NULL
     for i in range(count):
         if keys[i].tab != cython.NULL:
             out[first + i] = _ask_table(keys[i].tab, cython.address(keys[i]), out[first + i], False)
     return 0
+
+
+def _settle(key):
+    """Go on from the first entry of a cached block that is not below the key: to the version to take, or to none (`tab` is then NULL).
+
+    False if the versions go on in the next block."""
+    blk: BlkP = key.blk
+    at: u32 = key.position
+    table: Table = cython.cast(Table, key.tab.owner)
+    while at < blk.count:
+        if not same_key(block_key(blk, at), block_key_size(blk, at), key.data, key.size):
+            key.tab = cython.NULL
+            break
+        if block_seqno(blk, at) <= key.seqno:
+            key.position = at
+            if key.found and block_seqno(blk, at) <= key.best:
+                key.tab = cython.NULL
+            break
+        at += 1
+    else:
+        return False
+    table.cache.hits += 1
+    blk.referenced = True
+    return True
