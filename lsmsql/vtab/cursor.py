@@ -15,9 +15,9 @@ import apsw
 from ..engine.kernel import BATCH_SEQNO
 from ..errors import CorruptionError, HistoryError, UsageError
 from .affinity import Affinity, Value, compared
+from .key_codec_cy import encode_rowid
 from .plan import Plan
 from .ranges import Ranges, key_ranges, rowid_ranges
-from .row_codec_cy import RowDecoder
 from .transaction import SharedView
 
 if TYPE_CHECKING:
@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 _FIRST_ROWS = 32  # fetched first, so that a short range does not pay for a whole block
 _LOOKUPS = 128
+_NONE: Iterator[Any] = iter(())  # exhausted for good
 
 
 class Rows(Protocol):
@@ -73,22 +74,47 @@ class _Sorted:
         return [row[2] for row in self._rows]
 
 
+class PreparedPlan:
+    """A plan and what every scan by it needs. bound: arguments of key ranges; point: whether it asks for one key and nothing else;
+    timed: whether it shows when rows changed."""
+
+    __slots__ = ("bound", "decoder", "plan", "point", "timed")
+
+    def __init__(self, plan: Plan, table: Table) -> None:
+        self.plan = plan
+        self.decoder = table.decoder(plan.columns)
+        self.bound = len(plan.equal) + bool(plan.lower) + bool(plan.upper)
+        self.timed = len(table.schema.columns) + 1 in plan.columns
+        whole = plan.equal == ("=",) * len(table.parts)
+        self.point = whole and not (plan.snapshot or plan.since or plan.limit or plan.offset or self.timed)
+
+
+def point_key(table: Table, args: Sequence[Any]) -> bytes | None:
+    """The only key that a whole key's values ask for; None when it takes `ranges.py` to say."""
+    if table.keys is None:
+        return encode_rowid(args[0]) if type(args[0]) is int else None  # type: ignore[no-any-return]
+    for part, value in zip(table.parts, args, strict=True):
+        kind = type(value)
+        if value is None or (kind is str if part.exact else kind is int or kind is float):
+            return None
+    return table.keys.encode(args)  # type: ignore[no-any-return]
+
+
 class Cursor:
     """What SQLite walks. Between Filter and Close it holds a read view. `mark`: where its view of the pending batch ends."""
 
+    _shared: SharedView | None = None
+    _past: ReadView | None = None
+    _blocks: Iterator[Rows] = _NONE
+    _rows: Iterator[list[Any]] = _NONE
+    _row: list[Any] | None = None
+    _skip = 0
+    _left: int | None = None
+    _aborted = False
+    mark = 0
+
     def __init__(self, table: Table) -> None:
         self._table = table
-        self._shared: SharedView | None = None
-        self._past: ReadView | None = None
-        self._plan = Plan()
-        self._decoder: RowDecoder = table.all_columns
-        self._blocks: Iterator[Rows] = iter(())
-        self._rows: Iterator[list[Any]] = iter(())
-        self._row: list[Any] | None = None
-        self._skip = 0
-        self._left: int | None = None
-        self._aborted = False
-        self.mark = 0
 
     # Blocks
 
@@ -97,8 +123,8 @@ class Cursor:
         if self._shared is not None or self._past is not None:
             self.Close()
         table = self._table
-        plan = self._plan = table.plan(idx_str)
-        bound = len(plan.equal) + bool(plan.lower) + bool(plan.upper)
+        prepared = self._prepared = table.prepared(idx_str)
+        plan, bound = prepared.plan, prepared.bound
         snapshot, since = None, 0
         self._skip, self._left = 0, None
         if len(args) > bound:
@@ -108,17 +134,29 @@ class Cursor:
             limit = next(others) if plan.limit else -1
             self._left = limit if limit >= 0 else None
             self._skip = max(0, next(others)) if plan.offset else 0
-        self._decoder = table.decoder(plan.columns, snapshot)
+        self._decoder = prepared.decoder if snapshot is None else table.decoder(plan.columns, snapshot)
         ranges = rowid_ranges(plan, args[:bound]) if table.keys is None else key_ranges(table.parts, plan, args[:bound])
         table.reads_history = False
         if not plan.snapshot:
             self._shared = table.transaction.acquire_view()
-            self._blocks = self._fetch(self._shared.view, plan, ranges, since)
+            self._blocks = self._fetch(self._shared.view, prepared, ranges, since)
         elif snapshot is not None:
             self._past = open_history(table.engine, snapshot)
-            self._blocks = self._fetch(self._past, plan, ranges, since)
+            self._blocks = self._fetch(self._past, prepared, ranges, since)
             self.Column = self._past_column  # type: ignore[method-assign]
             self.Rowid = self._past_rowid  # type: ignore[method-assign]
+
+    def _look_up_one(self, key: bytes) -> None:
+        """What `open_blocks` and the first `next_block` come to for one key."""
+        if self._shared is not None or self._past is not None:
+            self.Close()
+        table = self._table
+        table.reads_history = False
+        shared = self._shared = table.transaction.acquire_view()
+        self._blocks = self._rows = _NONE
+        batch, mark = table.transaction.pending()
+        value = shared.view.get(table.tree, key) if batch is None else shared.view.get(table.tree, key, batch, mark)
+        self._row = None if value is None else self._decode(_Found([(key, value)]))[0]
 
     def next_block(self) -> Rows | None:
         """The next block, None at the end."""
@@ -126,7 +164,7 @@ class Cursor:
             raise apsw.AbortError("abort due to ROLLBACK")
         return next(self._blocks, None)
 
-    def _fetch(self, view: ReadView, plan: Plan, ranges: Ranges, since: int) -> Iterator[Rows]:
+    def _fetch(self, view: ReadView, prepared: PreparedPlan, ranges: Ranges, since: int) -> Iterator[Rows]:
         """The blocks of all ranges, in the plan's order."""
         transaction = self._table.transaction
         batch = None
@@ -134,8 +172,9 @@ class Cursor:
             batch, self.mark = transaction.pending()
             if batch is not None:
                 transaction.add_reader(self)
+        plan = prepared.plan
         reverse = plan.order == "reverse"
-        timed = since > 0 or len(self._table.schema.columns) + 1 in plan.columns
+        timed = since > 0 or prepared.timed
         if ranges.keys is not None and not timed:
             return self._look_up(view, ranges.keys[::-1] if reverse else ranges.keys, batch)
         intervals: Sequence[tuple[bytes | None, bytes | None]] = ranges.intervals
@@ -190,12 +229,11 @@ class Cursor:
             yield _Sorted(rows)
 
     def _decode(self, block: Rows) -> list[list[Any]]:
-        hidden = len(self._table.schema.columns) + 1
         try:
-            if hidden in self._plan.columns:
+            if self._prepared.timed:
                 seqnos = [seqno if seqno < BATCH_SEQNO else None for seqno in block.seqnos()]  # pending rows have none yet
-                return self._decoder.rows(block.keys(), block.values(), seqnos)
-            return self._decoder.rows(block.keys(), block.values())
+                return self._decoder.rows(block.keys(), block.values(), seqnos)  # type: ignore[no-any-return]
+            return self._decoder.rows(block.keys(), block.values())  # type: ignore[no-any-return]
         except ValueError as error:
             table = self._table
             raise CorruptionError(table.engine.path, None, f"a row of table {table.schema.name} cannot be read: {error}") from error
@@ -203,6 +241,13 @@ class Cursor:
     # What APSW calls
 
     def Filter(self, idx_num: int, idx_str: str, args: Sequence[Any]) -> None:
+        prepared = self._prepared = self._table.prepared(idx_str)
+        if prepared.point:
+            key = point_key(self._table, args)
+            if key is not None:
+                self._decoder = prepared.decoder
+                self._look_up_one(key)
+                return
         self.open_blocks(idx_num, idx_str, args)
         self._next_rows()
 
@@ -250,8 +295,7 @@ class Cursor:
         return self._row[-1]  # type: ignore[index]
 
     def Close(self) -> None:
-        self._blocks = iter(())
-        self._rows = iter(())
+        self._blocks = self._rows = _NONE
         self._row = None
         self._aborted = False
         shared, self._shared = self._shared, None
@@ -266,7 +310,7 @@ class Cursor:
     def abort(self) -> None:
         """The changes this cursor reads through are rolled back."""
         self._aborted = True
-        self._blocks = iter(())
+        self._blocks = _NONE
 
 
 def open_history(engine: Database, moment: Value) -> ReadView:

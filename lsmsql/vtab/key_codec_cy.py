@@ -21,6 +21,11 @@ try:
 except ModuleNotFoundError:
     from lsmsql import _cython as cython
 
+if cython.compiled:
+    from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+    from cython.cimports.cpython.unicode import PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
+    from cython.cimports.libc.string import memchr, memcpy
+
 BINARY, NOCASE, RTRIM = 0, 1, 2
 COLLATION_CODES = {"BINARY": BINARY, "NOCASE": NOCASE, "RTRIM": RTRIM}
 
@@ -71,6 +76,15 @@ def fold(text, collation):
 
 def encode_value(value, collation=BINARY, descending=False):
     """One part of a key. value: None, int in 64 bits, float but not NaN, str or bytes."""
+    if cython.compiled and not descending:
+        if type(value) is str and collation == BINARY:
+            part = _plain_text_part(value)
+            if part is not None:
+                return part
+        elif type(value) is bytes:
+            part = _plain_part(3 + 1, PyBytes_AS_STRING(value), PyBytes_GET_SIZE(value))
+            if part is not None:
+                return part
     kind = type(value)
     if kind is int or kind is float or kind is bool:
         part = _number_part(value)
@@ -81,6 +95,47 @@ def encode_value(value, collation=BINARY, descending=False):
     else:
         part = _BLOB + _escape(bytes(value)) + b"\0\0"
     return part.translate(_INVERT) if descending else part
+
+
+if cython.compiled:
+
+    @cython.cfunc
+    def _plain_text_part(text):
+        length: cython.Py_ssize_t = 0
+        return _plain_part(3, PyUnicode_AsUTF8AndSize(text, cython.address(length)), length)
+
+    @cython.cfunc
+    def _plain_part(tag: cython.int, raw: cython.pointer(cython.const[cython.char]), length: cython.Py_ssize_t):
+        """The part of a text or blob without a NUL; None when there is one."""
+        if length and memchr(raw, 0, length) != cython.NULL:
+            return None
+        part = PyBytes_FromStringAndSize(cython.NULL, length + 3)
+        out: cython.p_char = PyBytes_AS_STRING(part)
+        out[0] = cython.cast(cython.char, tag)
+        memcpy(out + 1, raw, length)
+        out[length + 1] = out[length + 2] = 0
+        return part
+
+    @cython.cfunc
+    def _ordered(number: cython.double, rest: cython.int):
+        """The part of a number; rest: -1 for none."""
+        bits: cython.ulonglong
+        buffer: cython.uchar[11]
+        place: cython.int
+        number += 0.0
+        memcpy(cython.address(bits), cython.address(number), 8)
+        if bits >> 63:
+            bits = ~bits
+        else:
+            bits |= cython.cast(cython.ulonglong, 1) << 63
+        buffer[0] = 2
+        for place in range(8):
+            buffer[1 + place] = cython.cast(cython.uchar, (bits >> (56 - 8 * place)) & 255)
+        if rest < 0:
+            return PyBytes_FromStringAndSize(cython.cast(cython.p_char, cython.address(buffer[0])), 9)
+        buffer[9] = cython.cast(cython.uchar, rest >> 8)
+        buffer[10] = cython.cast(cython.uchar, rest & 255)
+        return PyBytes_FromStringAndSize(cython.cast(cython.p_char, cython.address(buffer[0])), 11)
 
 
 @cython.cfunc
@@ -105,6 +160,8 @@ def _text_part(raw, collation):
 def _number_part(value):
     below = float(value)
     if -_EXACT < below < _EXACT:
+        if cython.compiled:
+            return _ordered(below, -1)
         bits = _unpack_u64(_pack_double(below + 0.0))[0]  # + 0.0 makes -0.0 positive
         return _NUMBER + _pack_u64(bits ^ _ALL if bits & _SIGN else bits | _SIGN)
     rest = 0
@@ -131,11 +188,13 @@ class KeyCodec:
     """
 
     _parts: tuple
-    _count: cython.Py_ssize_t
+    _descending: bytes
+    _reals: bytes
 
     def __init__(self, parts):
         self._parts = tuple(parts)
-        self._count = len(self._parts)
+        self._descending = bytes(bool(part[1]) for part in self._parts)
+        self._reals = bytes(bool(part[2]) for part in self._parts)
 
     def encode(self, values):
         """The key, or the prefix of a key, of as many leading parts as there are values."""
@@ -170,6 +229,8 @@ class KeyCodec:
 
     def decode(self, key, count):
         """The values of the first `count` parts, in their canonical form. ValueError when the bytes are not a key."""
+        if cython.compiled:
+            return self._decode_compiled(key, count)
         values = []
         position = 0
         for _, descending, real in self._parts[:count]:
@@ -179,9 +240,80 @@ class KeyCodec:
             position = end
         return values
 
+    if cython.compiled:
+
+        @cython.cfunc
+        @cython.boundscheck(False)
+        @cython.wraparound(False)
+        def _decode_compiled(self, key_object, count: cython.Py_ssize_t):
+            key: bytes = key_object
+            p: cython.pointer(cython.const[cython.uchar]) = cython.cast(cython.pointer(cython.const[cython.uchar]), PyBytes_AS_STRING(key))
+            found: cython.pointer(cython.const[cython.uchar])
+            size: cython.Py_ssize_t = PyBytes_GET_SIZE(key)
+            position: cython.Py_ssize_t = 0
+            index: cython.Py_ssize_t
+            end: cython.Py_ssize_t
+            flip: cython.uchar
+            tag: cython.uchar
+            values: list = []
+            for index in range(min(count, len(self._parts))):
+                flip = 255 if self._descending[index] else 0
+                tag = p[position] ^ flip if position < size else 0
+                if tag == 1:
+                    values.append(None)
+                    position += 1
+                elif tag == 2:
+                    end = _end_of_part(key, position, flip != 0)
+                    values.append(_number_at(p + position, end - position, flip, self._reals[index] != 0))
+                    position = end
+                else:
+                    if flip == 0 and (tag == 3 or tag == 4):
+                        found = cython.cast(cython.pointer(cython.const[cython.uchar]), memchr(p + position, 0, size - position))
+                        if found != cython.NULL and found + 1 < p + size and found[1] == 0:
+                            end = found - p
+                            if tag == 3:
+                                values.append(PyUnicode_DecodeUTF8(cython.cast(cython.p_char, p + position + 1), end - position - 1, "strict"))
+                            else:
+                                values.append(PyBytes_FromStringAndSize(cython.cast(cython.p_char, p + position + 1), end - position - 1))
+                            position = end + 2
+                            continue
+                    end = _end_of_part(key, position, flip != 0)
+                    part = key[position:end]
+                    values.append(_decode_part(part.translate(_INVERT) if flip else part, False))
+                    position = end
+            return values
+
+
+if cython.compiled:
+
+    @cython.cfunc
+    def _number_at(p: cython.pointer(cython.const[cython.uchar]), size: cython.Py_ssize_t, flip: cython.uchar, real: cython.bint):
+        bits: cython.ulonglong = 0
+        number: cython.double
+        place: cython.int
+        rest: cython.int = 0
+        for place in range(8):
+            bits = bits << 8 | (p[1 + place] ^ flip)
+        if bits >> 63:
+            bits ^= cython.cast(cython.ulonglong, 1) << 63
+        else:
+            bits = ~bits
+        memcpy(cython.address(number), cython.address(bits), 8)
+        if real:
+            return number
+        if -9007199254740992.0 < number < 9007199254740992.0:
+            if number == cython.cast(cython.double, cython.cast(cython.longlong, number)):
+                return cython.cast(cython.longlong, number)
+            return number
+        if size > 10:
+            rest = (p[9] ^ flip) << 8 | (p[10] ^ flip)
+        if -9223372036854775808.0 <= number < 9223372036854775808.0:
+            return cython.cast(cython.longlong, cython.cast(cython.ulonglong, cython.cast(cython.longlong, number)) + rest)
+        return number
+
 
 @cython.cfunc
-def _end_of_part(key, position, descending):
+def _end_of_part(key, position: cython.Py_ssize_t, descending: cython.bint):
     tag = key[position] if position < len(key) else 0
     if descending:
         tag ^= 255

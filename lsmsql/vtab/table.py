@@ -11,7 +11,7 @@ import apsw
 from ..errors import CorruptionError, UsageError
 from .affinity import INT_MAX, Value
 from .catalog import Catalog
-from .cursor import Cursor
+from .cursor import Cursor, PreparedPlan
 from .key_codec_cy import decode_rowid, encode_rowid
 from .plan import Plan, key_parts
 from .planner import Constraint, choose, operator_name
@@ -25,7 +25,8 @@ if TYPE_CHECKING:
     from .session import Session
     from .transaction import Transaction
 
-_CACHED = 256  # plans and decoders kept for each table
+_NO_HIDDEN = (None, None, None)
+_CACHED = 256  # plans kept for each table
 _LIMITS = (apsw.SQLITE_INDEX_CONSTRAINT_LIMIT, apsw.SQLITE_INDEX_CONSTRAINT_OFFSET)
 
 
@@ -50,10 +51,8 @@ class Table:
         self.parts = key_parts(schema)
         self._writer = RowWriter(schema)
         self.keys = self._writer.keys
-        self._plans: dict[str, Plan] = {}
-        self._decoders: dict[tuple[int, ...], RowDecoder] = {}
+        self._prepared: dict[str, PreparedPlan] = {}
         self.all_columns = self._writer.decoder(range(len(schema.columns)))
-        self._no_hidden = (None, None, None)
 
     # Reading
 
@@ -85,23 +84,17 @@ class Table:
             info.idxFlags = apsw.SQLITE_INDEX_SCAN_UNIQUE
         return True
 
-    def plan(self, text: str) -> Plan:
-        plan = self._plans.get(text)
-        if plan is None:
-            if len(self._plans) >= _CACHED:
-                self._plans.clear()
-            plan = self._plans[text] = Plan.from_text(self.schema, text)
-        return plan
+    def prepared(self, text: str) -> PreparedPlan:
+        """The plan that a text stands for, ready to run."""
+        prepared = self._prepared.get(text)
+        if prepared is None:
+            if len(self._prepared) >= _CACHED:
+                self._prepared.clear()
+            prepared = self._prepared[text] = PreparedPlan(Plan.from_text(self.schema, text), self)
+        return prepared
 
-    def decoder(self, columns: tuple[int, ...], snapshot: Value) -> RowDecoder:
-        if snapshot is not None:
-            return self._writer.decoder(columns, snapshot)
-        decoder = self._decoders.get(columns)
-        if decoder is None:
-            if len(self._decoders) >= _CACHED:
-                self._decoders.clear()
-            decoder = self._decoders[columns] = self._writer.decoder(columns)
-        return decoder
+    def decoder(self, columns: tuple[int, ...], snapshot: Value = None) -> RowDecoder:
+        return self._writer.decoder(columns, snapshot)
 
     def Open(self) -> Cursor:
         return Cursor(self)
@@ -109,17 +102,15 @@ class Table:
     # Writing. Every change checks all it can before it touches the batch; what fails after that is undone here (see transaction.py).
 
     def UpdateInsertRow(self, rowid: int | None, fields: Sequence[Any]) -> int:
-        place = self.transaction.place()
         try:
             return self._insert(rowid, fields)
         except SkipRow:
             return self._connection.last_insert_rowid()
         except BaseException as error:
-            self._undo(place, error)
+            self._undo(error)
             raise
 
     def UpdateDeleteRow(self, row: Any) -> None:
-        place = self.transaction.place()
         try:
             self._refuse_history()
             if self.keys is not None:
@@ -129,27 +120,26 @@ class Table:
                 if row == self._last_rowid:
                     self._last_rowid = None
         except BaseException as error:
-            self._undo(place, error)
+            self._undo(error)
             raise
 
     def UpdateChangeRow(self, row: Any, new_row: Any, fields: Sequence[Any]) -> None:
-        place = self.transaction.place()
         try:
             self._change(row, new_row, fields)
         except SkipRow:
             pass
         except BaseException as error:
-            self._undo(place, error)
+            self._undo(error)
             raise
 
-    def _undo(self, place: int, error: BaseException) -> None:
+    def _undo(self, error: BaseException) -> None:
         fails = self._connection.vtab_on_conflict() == apsw.SQLITE_FAIL
-        self.transaction.undo(place, keep=fails and obeys_conflict_clause(error))
+        self.transaction.undo(keep=fails and obeys_conflict_clause(error))
 
     def _insert(self, rowid: int | None, fields: Sequence[Any]) -> int:
         mode = self._connection.vtab_on_conflict()
         writer, transaction = self._writer, self.transaction
-        if tuple(fields[writer.count :]) != self._no_hidden:
+        if fields[writer.count :] != _NO_HIDDEN:
             raise UsageError(f"lsm: hidden columns cannot be written: {self.schema.name}")
         if self.keys is not None:
             values = writer.insert_values(fields, mode)
@@ -197,9 +187,10 @@ class Table:
         if key != old_key:
             if mode != apsw.SQLITE_REPLACE and transaction.get(self.tree, key) is not None:
                 self._conflict(mode)
-            transaction.delete(self.tree, old_key)
             self._last_rowid = None
         transaction.put(self.tree, key, writer.codec.encode(values))
+        if key != old_key:
+            transaction.delete(self.tree, old_key)  # Last: the put may fail.
 
     def _changed_rowid(self, row: int, new_row: Any, fields: Sequence[Any]) -> int:
         alias = self.schema.rowid_column

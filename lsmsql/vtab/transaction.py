@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any, Protocol
 
 import apsw
 
+from ..engine.kernel import KEY_BYTES_MAX, VALUE_BYTES_MAX, Kind
 from ..errors import UsageError
 from .sqlite_errors import stale_snapshot
 
@@ -28,6 +29,7 @@ if TYPE_CHECKING:
     from ..engine.write_batch import WriteBatch
 
 BATCH_BYTES_MAX = 256 << 20
+_OPERATION_BYTES = 8  # what each costs beside its key and value
 
 
 class BatchReader(Protocol):
@@ -56,6 +58,8 @@ class Transaction:
         self.engine = engine
         self.batch_bytes_max = batch_bytes_max
         self.batch: WriteBatch | None = None
+        self._operations: Any = None  # the kernel's batch within
+        self._room = 0
         self.serial = 0
         self._shared: SharedView | None = None
         self._pinned = False  # the transaction itself holds `_shared`
@@ -120,8 +124,11 @@ class Transaction:
 
     def get(self, tree: Tree, key: bytes) -> bytes | None:
         """A row as the running change sees it: everything pending included."""
+        found = self._operations.get(tree.id, key)
+        if found is not None:
+            return found[1] if found[0] == Kind.VALUE else None
         assert self._shared is not None
-        return self._shared.view.get(tree, key, self.batch)
+        return self._shared.view.get(tree, key)
 
     def changed_by_statement(self, tree: Tree, key: bytes, value: bytes) -> bool:
         """Whether a row, now `value`, was another before the statement that runs now (which changes several, or has only begun)."""
@@ -144,39 +151,43 @@ class Transaction:
         return bool(self._begun) and self.batch is not None and len(self.batch) > 0
 
     def put(self, tree: Tree, key: bytes, value: bytes) -> None:
-        batch = self.batch
-        if batch is None:
-            batch = self._fresh_batch()
-        batch.put(tree, key, value)
-        if batch.size > self.batch_bytes_max:
+        """Add or replace a row. When it raises, nothing has changed."""
+        if len(key) > KEY_BYTES_MAX or len(value) > VALUE_BYTES_MAX:
+            raise apsw.TooBigError(f"lsm: a key has at most {KEY_BYTES_MAX} bytes and a row {VALUE_BYTES_MAX}; not {len(key)} and {len(value)}")
+        self._room -= len(key) + len(value) + _OPERATION_BYTES
+        if self._room < 0:
+            self._make_room(len(key) + len(value) + _OPERATION_BYTES)
+        self._operations.put(tree.id, key, value)
+
+    def delete(self, tree: Tree, key: bytes) -> None:
+        """Remove a row; nothing happens if it is not there."""
+        self._operations.delete(tree.id, key)
+
+    def _make_room(self, needed: int) -> None:
+        """The estimate of free space is used up: look at what the batch really holds."""
+        self._room = self.batch_bytes_max - int(self._operations.size) - needed
+        if self._room < 0:
             limit = self.batch_bytes_max >> 20
             raise UsageError(f"lsm: transaction too large: more than {limit} MiB of pending changes; commit in smaller parts")
 
-    def delete(self, tree: Tree, key: bytes) -> None:
-        batch = self.batch
-        if batch is None:
-            batch = self._fresh_batch()
-        batch.delete(tree, key)
+    def _fresh_batch(self) -> None:
+        self.batch = self.engine.batch()
+        self._operations = self.batch.operations
+        self._room = self.batch_bytes_max
 
-    def _fresh_batch(self) -> WriteBatch:
-        """A batch when there is none: at the start, or after a commit that SQLite itself could not finish."""
-        self.batch = batch = self.engine.batch()
-        return batch
-
-    def place(self) -> int:
-        """Where the batch stands, for `undo`."""
-        return 0 if self.batch is None else self.batch.mark()
-
-    def undo(self, place: int, *, keep: bool) -> None:
-        """A change has failed that began at `place`: take back what SQLite will not ask for, since an exception is pending.
+    def undo(self, *, keep: bool) -> None:
+        """A change has failed, itself without effect: take back what SQLite will not ask for, since an exception is pending.
 
         keep: OR FAIL, so the rows before this one stay; otherwise the whole statement is undone.
         """
         statement, self._statement = self._statement, None
         if statement is not None:
             self._marks = [mark for mark in self._marks if mark != statement]
-            place = place if keep else min(place, statement[1])
-        self._roll_back_to(place)
+            if not keep:
+                self._roll_back_to(statement[1])
+
+    def _place(self) -> int:
+        return 0 if self.batch is None else self.batch.mark()
 
     def _roll_back_to(self, place: int) -> None:
         if self.batch is None or self.batch.mark() <= place:
@@ -210,7 +221,7 @@ class Transaction:
             shared.holders += 1
         if newest != self._committed_seqno:
             self.serial += 1
-        self.batch = None
+        self._fresh_batch()
         self._forget_marks()
 
     def _forget_marks(self) -> None:
@@ -220,7 +231,7 @@ class Transaction:
 
     def savepoint(self, level: int, *, joining: bool) -> None:
         """SQLite opened a savepoint or a statement. joining: the table was begun by the same statement, so all lower levels are older than it."""
-        place = self.place()
+        place = self._place()
         mark = (level, place)
         if joining:
             known = {other[0] for other in self._marks}
@@ -262,9 +273,10 @@ class Transaction:
         self._synced.clear()
         if self._poison:
             raise UsageError(self._poison)
-        batch, self.batch = self.batch, None
+        batch = self.batch
         if batch is not None and len(batch):
             self._committed_seqno = self.engine.commit(batch)
+            self._fresh_batch()  # for writes after a commit that SQLite itself could not finish; open cursors keep the old one
         self._forget_marks()
 
     def commit(self, table: object) -> None:
@@ -309,7 +321,7 @@ class Transaction:
         if event["trigger"]:
             return
         statement, self._statement = self._statement, None
-        if statement is not None and self.place() > statement[1] and event["total_changes"] == self._changes:
+        if statement is not None and self._place() > statement[1] and event["total_changes"] == self._changes:
             # It wrote, but SQLite counts no changes and did not release the mark: it failed, and APSW kept that from us.
             self._marks = [mark for mark in self._marks if mark != statement]
             self._undone_level = statement[0]
