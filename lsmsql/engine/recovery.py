@@ -46,6 +46,8 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
             raise UsageError(f"there is no database in {directory}")
         keyring, manifest, options = _create(fs, directory, options, key)
     else:
+        # The process that renamed CURRENT may have been killed before it synced that; what follows must not outlive what it stands on.
+        fs.sync_directory(directory)
         keyring = _open_keyring(fs, directory, current.encrypted, key)
         manifest = Manifest.open(fs, directory, keyring)
         if options is None:
@@ -58,6 +60,8 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
         replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options)
         return _begin(line, tables, replayed)
     except BaseException:
+        for generation in line.published.state.generations if line.begun else ():
+            generation.wal.close()
         for table in tables.values():
             close_table(table)
         manifest.close()

@@ -62,6 +62,10 @@ class VersionLine:
         return self.published
 
     @property
+    def begun(self) -> bool:
+        return hasattr(self, "published")
+
+    @property
     def database_id(self) -> bytes:
         return self._manifest.database_id
 

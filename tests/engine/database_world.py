@@ -1,0 +1,54 @@
+"""Databases for tests: small sizes, so that a few commits reach every path, and what can be read from them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import lsmsql
+from lsmsql import Database, Options
+from lsmsql.engine.storage.filesystem import FileSystem
+from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
+from lsmsql.engine.tree import Tree
+
+DIRECTORY = "/db"
+KEY = bytes(range(32))
+INLINE = Options(
+    background=False,
+    durability="full",
+    memtable_bytes=4000,
+    block_bytes=256,
+    table_bytes=4000,
+    l0_tables=3,
+    l0_slowdown=6,
+    l0_stop=9,
+    level_bytes=10_000,
+    level_ratio=3,
+    manifest_bytes=4000,
+    cache_bytes=1 << 20,
+)
+
+
+def memory() -> MemoryFileSystem:
+    return MemoryFileSystem(directories=[DIRECTORY])
+
+
+def open_database(fs: FileSystem, options: Options | None = INLINE, **more: Any) -> Database:
+    return lsmsql.open(DIRECTORY, options, filesystem=fs, **more)
+
+
+def rows(tree: Tree, **more: Any) -> dict[bytes, bytes]:
+    """All rows of a tree, the same by a scan either way and by get."""
+    found = dict(tree.scan(**more))
+    assert list(found) == sorted(found)
+    assert list(tree.scan(reverse=True, **more)) == list(reversed(found.items()))
+    for key, value in found.items():
+        assert tree.get(key, snapshot=more.get("snapshot")) == value
+    return found
+
+
+def wal_paths(fs: MemoryFileSystem) -> list[str]:
+    return sorted(path for path in fs.files() if path.endswith(".wal"))
+
+
+def table_paths(fs: MemoryFileSystem) -> list[str]:
+    return sorted(path for path in fs.files() if path.endswith(".sst"))
