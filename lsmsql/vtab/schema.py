@@ -49,6 +49,8 @@ class TableSchema:
         parts = [column.to_text() for column in self.columns]
         if self.rowid_column is not None:
             parts.append(f"PRIMARY KEY ({quote_name(self.columns[self.rowid_column].name)})")
+        elif len(self.key) == 1 and self.columns[self.key[0].index].declared_type.upper() == "INTEGER":
+            parts[self.key[0].index] += " PRIMARY KEY DESC"  # as a table constraint it would mean the rowid
         elif self.key:
             parts.append("PRIMARY KEY (" + ", ".join(column.to_text(self.columns[column.index]) for column in self.key) + ")")
         if self.strict:

@@ -140,7 +140,8 @@ class Generator:
             return f"{column} GLOB {literal(pick(['a*', 'A*', '*', 'a?', '[a-b]*', '5*']))}"
         if kind < 0.96:
             return f"{column} IS {pick(['', 'NOT '])}NULL"
-        return f"{column} {pick(['=', '<', '>=', 'IN'])} (SELECT {pick(['x', 'y', 'z', 'CAST(z AS INTEGER)', 'CAST(x AS TEXT)'])} FROM p ORDER BY 1 LIMIT 1)"
+        source = pick(["x", "y", "z", "CAST(z AS INTEGER)", "CAST(x AS TEXT)"])
+        return f"{column} {pick(['=', '<', '>=', 'IN'])} (SELECT {source} FROM p ORDER BY 1 LIMIT 1)"
 
     def condition(self, shape: Shape, bound: list[object], alias: str = "") -> str:
         parts = [self.comparison(shape, alias, bound) for _ in range(self.random.choice([1, 1, 1, 2, 2, 3]))]
