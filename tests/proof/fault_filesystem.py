@@ -167,7 +167,8 @@ class FaultFileSystem(MemoryFileSystem):
     operations: the mutating calls so far; syncs: those of them that are syncs; crash_at: the operation that raises Crash (an
     append is torn, anything else not done), and every call after it; open_files, held_locks: what was not let go of;
     description: what the power loss took that made this image; watch: called before each mutating call, with an append half done,
-    as the disk would be if the machine stopped there: so one run shows every crash point.
+    as the disk would be if the machine stopped there: so one run shows every crash point; unguarded: called before that, with nothing done
+    and no lock held, so that it may hold one thread up while others go on.
     """
 
     def __init__(self, files: Mapping[str, Bytes] | None = None, directories: Iterable[str] = (), description: str = "") -> None:
@@ -179,6 +180,7 @@ class FaultFileSystem(MemoryFileSystem):
         self.crash_at: int | None = None
         self.crashed = False
         self.watch: Callable[[Operation], None] | None = None
+        self.unguarded: Callable[[Operation], None] | None = None
         self.open_files: list[FaultFile] = []
         self.held_locks: list[Lock] = []
         self._faults: list[Fault] = []
@@ -315,6 +317,8 @@ class FaultFileSystem(MemoryFileSystem):
         self, kind: str, path: str, detail: str = "", tear: Callable[[], None] | None = None, mend: Callable[[], None] | None = None
     ) -> Operation:
         """Count a call; raise what was asked for. `tear` does the part of an append that is done all the same, `mend` undoes it."""
+        if self.unguarded and kind in MUTATING:
+            self.unguarded(Operation(len(self.operations), kind, path, detail))
         with self._mutex:
             if self.crashed:
                 raise Crash("after the crash")

@@ -25,7 +25,7 @@ class Judge:
     """
 
     def __init__(
-        self, life: Life, *, limit: int = 24, deep: int = 0, deep_limit: int = 6, further: int = 5, zeros: bool = False, kill: int = 0
+        self, life: Life, *, limit: int = 24, deep: int = 0, deep_limit: int = 4, further: int = 12, zeros: bool = False, kill: int = 0
     ) -> None:
         self.life = life
         self.limit = limit
@@ -34,7 +34,8 @@ class Judge:
         self.further = further
         self.zeros = zeros
         self.killing = kill
-        self.images = self.opened = self.deep_images = self.deep_points = self.points = self.killed_images = 0
+        self.images = self.opened = self.deep_images = self.deep_points = self.points = 0
+        self.further_images = self.killed_images = 0
         self._visible: list[Any] = []
         self._found: dict[Fingerprint, int] = {}
 
@@ -63,10 +64,13 @@ class Judge:
         if found is None:
             self.opened += 1
             number = self.opened
-            deep = self.deep and number % self.deep == 0
-            again = FaultFileSystem(image.files(), image.directories()) if deep else None
-            found = self._found[fingerprint] = self._recover(image, where, further=number % self.further == 0)
-            if again is not None:
+            again = image.copy()
+            again.description = image.description
+            if number % self.further == 0:
+                found = self._found[fingerprint] = self._go_on(image, f"{where}: power loss, {image.description}")
+            else:
+                found = self._look(image, f"{where}: power loss, {image.description}")
+            if self.deep and number % self.deep == 0:
                 self._recover_deep(again, where, found)
         if not self.life.durable <= found < len(self.life.states):
             raise AssertionError(
@@ -74,22 +78,39 @@ class Judge:
                 f"but {self.life.durable} was durable and {len(self.life.states) - 1} the newest"
             )
 
-    def _recover(self, image: FaultFileSystem, where: str, further: bool) -> int:
-        """The number of the state found in an image."""
-        said = f"{where}: power loss, {image.description}"
-        found = self._open(image, said, further)
-        if further:
-            # A second, total loss: what the recovery and the commit behind it stood on must have been durable.
-            survivors = list(image.images(limit=2))
-            survivors[-1].description += "; then everything unsynced of the recovery"
-            engine = self._opened(survivors[-1], said)
+    def _look(self, image: FaultFileSystem, said: str) -> int:
+        """The number of the state found in an image; distinct images are opened once."""
+        fingerprint = frozenset(image.files().items())
+        found = self._found.get(fingerprint)
+        if found is None:
+            engine = self._opened(image, said)
             try:
-                assert engine.tree("further").get(b"key") == b"value", f"{said}: the commit after the recovery is lost"
-                engine.drop_tree("further")
-                again = self._number(engine, said)
-                assert again == found, f"{said}: state {again} after {found} was shown"
+                found = self._found[fingerprint] = self._number(engine, said)
             finally:
                 let_go(engine)
+        return found
+
+    def _go_on(self, disk: FaultFileSystem, said: str) -> int:
+        """The number of the state found on a disk, after a further commit and a power loss: what was shown and what was committed must last."""
+        engine = self._opened(disk, said)
+        try:
+            found = self._number(engine, said)
+            engine.tree("further").put(b"key", b"value")
+            if self.life.options.durability != "full":
+                engine.flush()
+            for image in [*disk.images(limit=self.deep_limit), *disk.images(limit=2)]:
+                self.further_images += 1
+                after = f"{said}; after the recovery and a commit: power loss, {image.description}"
+                again = self._opened(image, after)
+                try:
+                    assert "further" in again.tree_names() and again.tree("further").get(b"key") == b"value", f"{after}: that commit is lost"
+                    again.drop_tree("further")
+                    now = self._number(again, after)
+                    assert now == found, f"{after}: state {now} after {found} was shown"
+                finally:
+                    let_go(again)
+        finally:
+            let_go(engine)
         return found
 
     def _opened(self, image: FaultFileSystem, said: str) -> Any:
@@ -109,33 +130,16 @@ class Judge:
                 return number
         raise AssertionError(f"{said}: recovered what never was: {now}\nnewest: {visible[-1]}\ndurable: {visible[self.life.durable]}")
 
-    def _open(self, image: FaultFileSystem, said: str, further: bool) -> int:
-        engine = self._opened(image, said)
-        try:
-            found = self._number(engine, said)
-            if further:
-                engine.tree("further").put(b"key", b"value")
-                if self.life.options.durability != "full":
-                    engine.flush()
-        finally:
-            if not further:
-                let_go(engine)
-        return found
-
     def _recover_deep(self, image: FaultFileSystem, where: str, expected: int) -> None:
         """Crash again at every operation of the recovery. Once it has answered, its answer stands."""
         durable = self.life.durable
-        tried: dict[Fingerprint, int] = {}
 
         def crash(operation: Operation) -> None:
             self.deep_points += 1
             for second in image.images(limit=self.deep_limit, seed=self.deep_points):
                 said = f"{where}: power loss, {image.description}; then at {operation}: power loss, {second.description}"
                 self.deep_images += 1
-                fingerprint = frozenset(second.files().items())
-                if fingerprint not in tried:
-                    tried[fingerprint] = self._open(second, said, False)
-                found = tried[fingerprint]
+                found = self._look(second, said)
                 assert durable <= found < len(self.life.states), f"{said}: recovered state {found}, but {durable} was durable"
                 assert not answered or found == expected, f"{said}: recovered state {found} after {expected} had been read"
 
@@ -151,31 +155,25 @@ class Judge:
         """Judge what is left when the process is killed and the machine is not: the page cache is the disk. What the next process has shown,
         and what it has committed, a power loss behind it must leave. disk: used up."""
         said = f"{where} ({self.life.doing}): killed"
-        engine = self._opened(disk, said)
-        try:
-            found = self._number(engine, said)
-            assert found >= self.life.acknowledged or self.life.options.durability == "off", f"{said}: state {found} of {self.life.acknowledged}"
-            engine.tree("further").put(b"key", b"value")
-            if self.life.options.durability != "full":
-                engine.flush()
-            for image in disk.images(limit=self.deep_limit):
+
+        def crash(operation: Operation) -> None:
+            for image in disk.images(limit=3, seed=operation.index):
                 self.killed_images += 1
-                after = f"{said}; power loss behind the recovery: {image.description}"
-                again = self._opened(image, after)
-                try:
-                    assert "further" in again.tree_names() and again.tree("further").get(b"key") == b"value", f"{after}: the next commit is lost"
-                    again.drop_tree("further")
-                    assert self._number(again, after) == found, f"{after}: not what was shown"
-                finally:
-                    let_go(again)
-        finally:
-            let_go(engine)
+                during = f"{said}; power loss in the recovery at {operation}: {image.description}"
+                found = self._look(image, during)
+                assert self.life.durable <= found, f"{during}: recovered state {found}, but {self.life.durable} was durable"
+
+        watched = disk.copy()
+        disk.watch = crash
+        let_go(self._opened(disk, said))
+        found = self._go_on(watched, said)
+        assert found >= self.life.acknowledged or self.life.options.durability == "off", f"{said}: state {found} of {self.life.acknowledged}"
 
     def __str__(self) -> str:
         return (
             f"{self.points} crash points, {self.images} images ({self.opened} distinct); "
             f"in recoveries {self.deep_points} crash points, {self.deep_images} images; "
-            f"{self.killed_images} images behind killed processes"
+            f"{self.killed_images} images in recoveries of killed processes; {self.further_images} images behind recoveries and further commits"
         )
 
 

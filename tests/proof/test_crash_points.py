@@ -16,7 +16,7 @@ from proof.workload import KEY, TINY, Life, full_life, let_go, open_database
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
 def test_a_power_loss_at_every_operation_loses_nothing_acknowledged(key: bytes | None) -> None:
-    judge, fs = watched(TINY, full_life, key, limit=200 if LONG else 16, deep=1 if LONG else 40)
+    judge, fs = watched(TINY, full_life, key, limit=200 if LONG else 12, deep=1 if LONG else 200)
     print(judge)
     assert judge.points > 300 and judge.opened > 500
     assert judge.deep_images > 200
@@ -75,7 +75,7 @@ def lazy_life(life: Life) -> None:
 
 @pytest.mark.parametrize("durability", ["normal", "off"])
 def test_without_syncs_a_power_loss_leaves_a_whole_earlier_state(durability: str) -> None:
-    judge, _ = watched(replace(TINY, durability=durability), lazy_life, None, limit=200 if LONG else 16, deep=1 if LONG else 40)
+    judge, _ = watched(replace(TINY, durability=durability), lazy_life, None, limit=200 if LONG else 12, deep=1 if LONG else 200)
     print(judge)
     assert judge.opened > 200
 
@@ -83,7 +83,7 @@ def test_without_syncs_a_power_loss_leaves_a_whole_earlier_state(durability: str
 @pytest.mark.parametrize("durability", ["full", "normal"])
 def test_a_killed_process_loses_nothing_that_was_written(durability: str) -> None:
     """The machine goes on, so the page cache is the disk; then a power loss behind the recovery, which had shown what it found."""
-    judge, _ = watched(replace(TINY, durability=durability), short_life, None, limit=1, kill=1)
+    judge, _ = watched(replace(TINY, durability=durability), short_life, None, limit=1, kill=1 if LONG else 3)
     print(judge)
     assert judge.killed_images > 100
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
+from collections.abc import Callable
 from dataclasses import replace
 
 from proof.fault_filesystem import FaultFileSystem, Operation
@@ -17,24 +19,30 @@ from proof.workload import KEY, TINY, Life, full_life, let_go, open_database
 
 from lsmsql import Options
 
-WRAPPERS = {"append", "sync", "commit"}  # Methods that only pass a sync on: who calls them decides.
+WRAPPERS = {"append", "sync", "commit", "_sync_all"}  # Methods that only pass a sync on: who calls them decides.
 NUMBER = re.compile(r"[0-9]{6,}")
 
 
-def site_of(operation: Operation) -> str:
+def site_of() -> str:
     """Who asks for the sync that is being made right now, and for what: the same in every run."""
     frame = sys._getframe(1)
     names: list[str] = []
+    target = ""
     while frame is not None:
         path = frame.f_code.co_filename
+        if path.endswith("fault_filesystem.py") and "operation" in frame.f_locals:
+            target = target_of(frame.f_locals["operation"])
         if f"{os.sep}lsmsql{os.sep}" in path:
             name = os.path.basename(path).removesuffix(".py") + "." + frame.f_code.co_name
             names.append(name)
-            if frame.f_code.co_name not in WRAPPERS and not name.startswith(("record_log.", "wal.sync")):
+            if frame.f_code.co_name not in WRAPPERS and not name.startswith("record_log."):
                 break
         frame = frame.f_back  # type: ignore[assignment]
-    target = "directory " + operation.path if operation.kind == "sync_directory" else NUMBER.sub("N", operation.path.rpartition("/")[2])
     return f"{' < '.join(names)}: {target}"
+
+
+def target_of(operation: Operation) -> str:
+    return "directory" if operation.kind == "sync_directory" else NUMBER.sub("N", operation.path.rpartition("/")[2])
 
 
 def mixed_life(life: Life) -> None:
@@ -64,58 +72,96 @@ def brief_life(life: Life) -> None:
     life.close()
 
 
-# Short lives first: most sites fall there.
-LIVES = [
-    ("brief", TINY, brief_life, None),
-    ("encrypted", TINY, brief_life, KEY),
-    ("without rotation", replace(TINY, manifest_bytes=1 << 20), full_life, None),
-    ("full", TINY, full_life, None),
-    ("normal", replace(TINY, durability="normal"), mixed_life, None),
-]
+Scenario = Callable[[FaultFileSystem, bool], None]
 
 
-def sites() -> dict[str, list[int]]:
-    """Every call site, and in which of LIVES it occurs."""
-    found: dict[str, list[int]] = {}
+def living(options: Options, live: Callable[[Life], None], key: bytes | None = None, kill: int = 2) -> Scenario:
+    """The life, judged or not, as a function of the file system that it is to be lived on."""
 
-    for number, (_, options, live, key) in enumerate(LIVES):
-        for recovering in (False, True):
-            fs = FaultFileSystem()
-
-            def note(operation: Operation, number: int = number) -> None:
-                if operation.kind in ("sync", "sync_directory"):
-                    of = found.setdefault(site_of(operation), [])
-                    if number not in of:
-                        of.append(number)
-
-            fs.watch = note
-            life = Life(fs, options, key)
+    def scenario(fs: FaultFileSystem, judged: bool) -> None:
+        life = Life(fs, options, key)
+        if not judged:
             live(life)
-            if recovering:
-                note_recovery(fs, options, key, note)
+            let_go(open_database(fs, options, key))
+            return
+        judge = Judge(life, limit=12, further=12, kill=kill)
+        judge.watch(fs)
+        live(life)
+        judge.crash(fs, "the end")
+
+    return scenario
+
+
+def full_commit_during_a_flush(fs: FaultFileSystem, _judged: bool) -> None:
+    """A commit that waits for the disk, while the WAL before it is being flushed: all that it stands on must be durable with it."""
+    flushing, go_on = threading.Event(), threading.Event()
+
+    def watch(operation: Operation) -> None:
+        if threading.current_thread().name == "lsmsql flush" and operation.path.endswith(".sst") and operation.kind == "append":
+            flushing.set()
+            go_on.wait(30)
+
+    engine = open_database(fs, replace(TINY, background=True, durability="normal"))
+    try:
+        tree = engine.tree("a")
+        fs.unguarded = watch
+        tree.put(b"before", b"x" * 1000)
+        tree.put(b"rotates", b"1")
+        assert flushing.wait(30)
+        sealed = next(path for path in fs.list("db") if path.endswith(".wal"))
+        assert any(operation.path.endswith(sealed) for operation in fs.syncs[-3:]), "a sealed WAL is synced before its flush, not by a commit"
+        with engine.batch() as batch:
+            batch.put(tree, b"full", b"2")
+            engine.commit(batch, durability="full")
+            batch.clear()
+        for image in fs.images(limit=8):
+            left = open_database(image, TINY)
+            keys = [key for key, _ in left.tree("a").scan()]
+            left.close()
+            assert keys == [b"before", b"full", b"rotates"], f"after a full commit: power loss, {image.description}: only {keys} are left"
+    finally:
+        go_on.set()
+        engine.close()
+
+
+# Short ones first: most sites fall there.
+SCENARIOS = {
+    "brief": living(TINY, brief_life),
+    "full commit during a flush": full_commit_during_a_flush,
+    "encrypted": living(TINY, brief_life, KEY),
+    "lazy": living(replace(TINY, durability="normal"), mixed_life, kill=12),
+    "without rotation": living(replace(TINY, manifest_bytes=1 << 20), full_life, kill=40),
+    "full": living(TINY, full_life, kill=40),
+}
+
+
+def sites() -> dict[str, list[str]]:
+    """Every call site, and in which of SCENARIOS it occurs. What a recovery asks for is noted too."""
+    found: dict[str, list[str]] = {}
+
+    for name, scenario in SCENARIOS.items():
+
+        def note(_: Operation, name: str = name) -> bool:
+            of = found.setdefault(site_of(), [])
+            if name not in of:
+                of.append(name)
+            return False
+
+        fs = FaultFileSystem()
+        fs.skip_sync(note)
+        scenario(fs, False)
     return found
 
 
-def note_recovery(fs: FaultFileSystem, options: Options, key: bytes | None, note: object) -> None:
-    disk = fs.copy()
-    disk.watch = note  # type: ignore[assignment]
-    let_go(open_database(disk, options, key))
-
-
-def falls(site: str, lives: list[int]) -> str:
+def falls(site: str, names: list[str]) -> str:
     """The first failure that leaving out the site leads to; "" if it survives."""
-    for number in lives:
-        _, options, live, key = LIVES[number]
+    for name in names:
         fs = FaultFileSystem()
-        fs.skip_sync(lambda operation: site_of(operation) == site)
-        life = Life(fs, options, key)
-        judge = Judge(life, limit=24, further=3, kill=3)
-        judge.watch(fs)
+        fs.skip_sync(lambda _: site_of() == site)
         try:
-            live(life)
-            judge.crash(fs, "the end")
+            SCENARIOS[name](fs, True)
         except AssertionError as error:
-            return str(error).splitlines()[0]
+            return f"{name}: {error}".splitlines()[0]
     return ""
 
 

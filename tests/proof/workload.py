@@ -129,7 +129,7 @@ class Life:
         self._step("open", act)
 
     def close(self) -> None:
-        self._step("close", lambda: self.engine.close())
+        self._step("close", lambda: self.engine.close(), sealing=True)
 
     def reopen(self) -> None:
         self.close()
