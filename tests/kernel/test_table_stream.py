@@ -209,6 +209,24 @@ def test_no_reader_can_tell_that_a_compaction_happened(kernels: ModuleType, seed
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize(("floor", "snapshots"), [(0, ()), (9, (1, 2, 3)), (30, (4, 20)), (30, ())])
+def test_one_key_with_more_versions_than_should_wait_in_memory(kernels: ModuleType, floor: int, snapshots: tuple[int, ...]) -> None:
+    """Tens of megabytes of versions, with tombstones among them, before a table's end and behind it."""
+    entries = [(b"a", 1, int(Kind.VALUE), b"f" * 3_000_000), (b"c", 2, int(Kind.VALUE), b"last")]
+    for seqno in range(1, 30):
+        kind = Kind.TOMBSTONE if seqno in (1, 3, 4, 9, 28) else Kind.VALUE
+        entries.append((b"b", seqno, int(kind), b"%02d" % seqno * 600_000 if kind == Kind.VALUE else b""))
+    settings: dict[str, Any] = {**SETTINGS, "floor": floor, "snapshots": snapshots, "bottom": True, "block_bytes": 3_000_000, "table_bytes": 1}
+    chunks, tables = drain(kernels.TableStream([make_memtable(kernels, entries)], **settings))
+    assert entries_of(tables) == expected_entries(entries, floor, snapshots, True)
+    assert len(tables) == 3
+    for table in tables:
+        check_table(table, settings)
+    if kernels is not plain:
+        assert (chunks, tables) == drain(plain.TableStream([make_memtable(plain, entries)], **settings))
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
 def test_ingested_tables_are_merged_at_their_global_seqno(kernels: ModuleType) -> None:
     cache = kernels.BlockCache(1 << 20)
     ingested = make_tables(kernels, [kernels.SortedRows([(b"%03d" % n, b"in") for n in range(0, 100, 2)])])[0].open(kernels, cache, 40)
