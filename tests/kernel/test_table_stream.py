@@ -216,7 +216,7 @@ def test_one_key_with_more_versions_than_should_wait_in_memory(kernels: ModuleTy
     for seqno in range(1, 30):
         kind = Kind.TOMBSTONE if seqno in (1, 3, 4, 9, 28) else Kind.VALUE
         entries.append((b"b", seqno, int(kind), b"%02d" % seqno * 600_000 if kind == Kind.VALUE else b""))
-    settings: dict[str, Any] = {**SETTINGS, "floor": floor, "snapshots": snapshots, "bottom": True, "block_bytes": 3_000_000, "table_bytes": 1}
+    settings: dict[str, Any] = {**SETTINGS, "floor": floor, "snapshots": snapshots, "bottom": True, "block_bytes": 1_000_000, "table_bytes": 1}
     chunks, tables = drain(kernels.TableStream([make_memtable(kernels, entries)], **settings))
     assert entries_of(tables) == expected_entries(entries, floor, snapshots, True)
     assert len(tables) == 3
