@@ -35,6 +35,8 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.scan_cy",
     "lsmsql.engine.kernel.table_cy",
     "lsmsql.engine.kernel.table_stream_cy",
+    "lsmsql.vtab.key_codec_cy",
+    "lsmsql.vtab.row_codec_cy",
 )
 REQUIRE_COMPILED = os.environ.get("LSMSQL_REQUIRE_COMPILED") == "1"
 PURE = os.environ.get("LSMSQL_PURE") == "1"
@@ -86,9 +88,7 @@ def extensions() -> list[Any]:
             raise
         print("warning: left out the compiled kernels: no Cython; the plain Python kernels will be used", file=sys.stderr)
         return []
-    modules = [
-        Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=["-O3", "-Wno-unreachable-code"]) for name in COMPILED_MODULES
-    ]
+    modules = [Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=["-O3", "-Wno-unreachable-code"]) for name in COMPILED_MODULES]
     return cythonize(modules, build_dir="build/cython", compiler_directives={"language_level": 3})
 
 

@@ -88,7 +88,9 @@ def hostile_variants(raw: bytes, rng: random.Random) -> list[bytes]:
     """The block with each byte changed (header bytes to many values), cut short, and lengthened."""
     variants = [raw[:n] for n in range(0, len(raw), max(1, len(raw) // 97))] + [raw + b"\0", raw + raw]
     for position in range(len(raw)):
-        changes = range(1, 256) if position in range(4, 8) else (1, 2, 0x80, 0xFF, rng.randrange(1, 256)) if position < 24 else (rng.randrange(1, 256),)
+        changes = (
+            range(1, 256) if position in range(4, 8) else (1, 2, 0x80, 0xFF, rng.randrange(1, 256)) if position < 24 else (rng.randrange(1, 256),)
+        )
         variants += [raw[:position] + bytes([raw[position] ^ change]) + raw[position + 1 :] for change in changes]
     return variants
 
@@ -122,7 +124,9 @@ def test_both_twins_judge_random_bytes_alike() -> None:
     for _ in range(3000):
         count = rng.randrange(0, 6)
         header = count.to_bytes(4, "little") + bytes((1, rng.randrange(4), rng.randrange(9), rng.randrange(5)))
-        header += rng.choice((bytes(8), b"\xff" * 8, rng.randbytes(8))) + rng.randrange(4).to_bytes(4, "little") + rng.randrange(20).to_bytes(4, "little")
+        header += (
+            rng.choice((bytes(8), b"\xff" * 8, rng.randbytes(8))) + rng.randrange(4).to_bytes(4, "little") + rng.randrange(20).to_bytes(4, "little")
+        )
         body = bytes(rng.choice((0, 0, 1, 2, 255)) for _ in range(rng.randrange(80)))
         assert outcome(compiled(), header + body) == outcome(plain, header + body), (header + body).hex()
 

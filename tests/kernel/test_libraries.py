@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import random
 import subprocess
 import sys
@@ -52,7 +53,12 @@ def test_the_stand_ins_make_the_same_bytes() -> None:
     outputs = []
     for direct in (True, False):
         run = subprocess.run(
-            [sys.executable, "-c", PROGRAM.format(direct=direct)], capture_output=True, text=True, check=True, env={"PYTHONPATH": ".:tests"}, timeout=120
+            [sys.executable, "-c", PROGRAM.format(direct=direct)],
+            capture_output=True,
+            text=True,
+            check=True,
+            env={**os.environ, "PYTHONPATH": ".:tests"},
+            timeout=120,
         )
         outputs.append(run.stdout.splitlines()[-1])
     assert outputs[0].startswith("{'xxhash': True, 'zstandard': True}")

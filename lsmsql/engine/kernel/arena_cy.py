@@ -191,9 +191,7 @@ class MemtableArena:
         if not self.open:
             return b""
         self._reserve_index()
-        return PyBytes_FromStringAndSize(
-            cython.cast(cython.p_char, chunk.data) + self.start + RECORD_HEADER, chunk.used - self.start - RECORD_HEADER
-        )
+        return PyBytes_FromStringAndSize(cython.cast(cython.p_char, chunk.data) + self.start + RECORD_HEADER, chunk.used - self.start - RECORD_HEADER)
 
     def _reserve_index(self) -> None:
         """Room in the index for the open record, before its bytes go to the WAL: `index` must not fail."""

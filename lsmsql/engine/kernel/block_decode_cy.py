@@ -37,6 +37,7 @@ _WIDE_SUFFIXES = cython.declare(u8, 2)
 _SHARED_MAX = cython.declare(cython.size_t, 255)
 _KEY_MAX = cython.declare(cython.size_t, 65535)
 
+
 def block_measure(raw, size, layout):
     """Check a raw block in full and find what its decoded form takes."""
     flags: u8

@@ -48,6 +48,7 @@ _HAS_KINDS = cython.declare(u8, 1)
 _WIDE_SUFFIXES = cython.declare(u8, 2)
 _SHARED_MAX = cython.declare(cython.size_t, 255)
 
+
 def block_encode_bound(blk):
     count: cython.size_t = blk.count
     return _HEADER + count * 16 + key_start(blk, blk.count) + value_start(blk, blk.count) + SLACK

@@ -319,9 +319,7 @@ class Table:
         if (
             not self.encrypted
             and PyBytes_GET_SIZE(held) == tab.sizes[ordinal]
-            and frame_check(
-                cython.cast(Data, PyBytes_AS_STRING(held)), PyBytes_GET_SIZE(held), cython.address(codec), cython.address(raw_length)
-            )
+            and frame_check(cython.cast(Data, PyBytes_AS_STRING(held)), PyBytes_GET_SIZE(held), cython.address(codec), cython.address(raw_length))
             == BLOCK_OK
         ):
             payload = cython.cast(Data, PyBytes_AS_STRING(held)) + FRAME_HEADER
