@@ -72,7 +72,8 @@ class OptionalBuild(build_ext):
         except Exception as error:
             if REQUIRE_COMPILED:
                 raise
-            print(f"warning: left out {what}: {error}; the plain Python kernels will be used", file=sys.stderr)
+            reason = str(error)[:100]  # A compiler's whole command line helps nobody; with LSMSQL_REQUIRE_COMPILED=1 it is shown.
+            print(f"warning: left out {what}, the plain Python twin will be used: {reason}", file=sys.stderr)
 
 
 def extensions() -> list[Any]:

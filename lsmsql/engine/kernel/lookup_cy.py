@@ -1,5 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Point reads over all sources of one tree, compiled: plain/table.py defines them. get_many looks up 32 keys side by side, so that their cache misses overlap."""
+"""Point reads over all sources of one tree, compiled: plain/table.py defines them.
+
+get_many looks up 32 keys side by side, so that the processor's cache misses overlap.
+"""
 
 from __future__ import annotations
 
