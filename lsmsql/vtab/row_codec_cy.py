@@ -22,10 +22,11 @@ from lsmsql.vtab.key_codec_cy import decode_rowid
 
 if cython.compiled:
     from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-    from cython.cimports.cpython.list import PyList_GET_ITEM
     from cython.cimports.cpython.unicode import PyUnicode_AsUTF8AndSize, PyUnicode_DecodeUTF8
     from cython.cimports.libc.stdlib import free, malloc
     from cython.cimports.libc.string import memcpy
+
+    _Bytes = cython.typedef(cython.pointer(cython.const[cython.uchar]))
 
 IN_KEY = 10
 _SIZES = (0, 1, 2, 3, 4, 6, 8, 8, 0, 0, 0)  # body bytes of the codes 0 to 10
@@ -124,72 +125,46 @@ class RowCodec:
             codes: cython.p_ulonglong = self._codes
             count: cython.Py_ssize_t = len(values)
             column: cython.Py_ssize_t
-            part: cython.Py_ssize_t
-            size: cython.Py_ssize_t = 0
             header: cython.Py_ssize_t = 1
-            length: cython.Py_ssize_t = 0
-            code: cython.ulonglong
-            number: cython.longlong
-            real: cython.double
+            bodies: cython.Py_ssize_t = 0
+            length: cython.Py_ssize_t
             at: cython.p_char
-            body: cython.p_char
-            source: cython.pointer(cython.const[cython.char])
             if count > self.columns:
                 raise ValueError("more values than columns")
             for column in range(count):
-                value = values[column]
-                part = self.parts[column]
-                if column == self.rowid_column or (part >= 0 and self.keys.is_faithful(part, value)):
-                    code = 10
-                elif type(value) is str:
-                    PyUnicode_AsUTF8AndSize(value, cython.address(length))
-                    code = 2 * length + 13
-                    size += length
-                elif type(value) is int:
-                    number = value
-                    code = _code_of(number)
-                    size += _size_of(code)
-                elif type(value) is float:
-                    code = 7
-                    size += 8
-                elif value is None:
-                    code = 0
-                else:
-                    length = PyBytes_GET_SIZE(cython.cast(bytes, value, typecheck=True))
-                    code = 2 * length + 12
-                    size += length
-                codes[column] = code
-                header += _varint_size(code)
+                codes[column] = self._code_for(column, values[column])
+                header += _varint_size(codes[column])
+                bodies += _size_of(codes[column])
             length = header
             while header - 1 + _varint_size(length) != length:
                 length += 1
-            result = PyBytes_FromStringAndSize(cython.NULL, length + size)
+            result = PyBytes_FromStringAndSize(cython.NULL, length + bodies)
             at = _put_varint(PyBytes_AS_STRING(result), length)
-            body = PyBytes_AS_STRING(result) + length
             for column in range(count):
-                code = codes[column]
-                at = _put_varint(at, code)
-                if code == 0 or 8 <= code <= 10:
-                    continue
-                value = values[column]
-                if code < 7:
-                    number = value
-                    size = _size_of(code)
-                    memcpy(body, cython.address(number), size)
-                    body += size
-                elif code == 7:
-                    real = value
-                    memcpy(body, cython.address(real), 8)
-                    body += 8
-                elif code & 1:
-                    source = PyUnicode_AsUTF8AndSize(value, cython.address(length))
-                    memcpy(body, source, length)
-                    body += length
-                else:
-                    length = PyBytes_GET_SIZE(value)
-                    memcpy(body, PyBytes_AS_STRING(value), length)
-                    body += length
+                at = _put_varint(at, codes[column])
+            for column in range(count):
+                if codes[column] != 0 and not 8 <= codes[column] <= 10:
+                    at = _put_body(at, codes[column], values[column])
             return result
+
+        @cython.cfunc
+        def _code_for(self, column: cython.Py_ssize_t, value) -> cython.ulonglong:
+            part: cython.Py_ssize_t = self.parts[column]
+            length: cython.Py_ssize_t = 0
+            number: cython.longlong
+            if column == self.rowid_column or (part >= 0 and self.keys.is_faithful(part, value)):
+                return 10
+            if type(value) is str:
+                PyUnicode_AsUTF8AndSize(value, cython.address(length))
+                return 2 * length + 13
+            if type(value) is int:
+                number = value
+                return _code_of(number)
+            if type(value) is float:
+                return 7
+            if value is None:
+                return 0
+            return 2 * PyBytes_GET_SIZE(cython.cast(bytes, value, typecheck=True)) + 12
 
 
 def _integer_code(value):
@@ -235,6 +210,8 @@ if cython.compiled:
     @cython.inline
     @cython.exceptval(check=False)
     def _size_of(code: cython.ulonglong) -> cython.Py_ssize_t:
+        if code >= 12:
+            return (code - 12) >> 1
         if code < 5:
             return code
         if code == 5:
@@ -261,6 +238,64 @@ if cython.compiled:
             number >>= 7
         at[0] = cython.cast(cython.char, number)
         return at + 1
+
+    @cython.cfunc
+    def _put_body(at: cython.p_char, code: cython.ulonglong, value) -> cython.p_char:
+        number: cython.longlong
+        real: cython.double
+        length: cython.Py_ssize_t = _size_of(code)
+        if code < 7:
+            number = value
+            memcpy(at, cython.address(number), length)
+        elif code == 7:
+            real = value
+            memcpy(at, cython.address(real), 8)
+        elif code & 1:
+            memcpy(at, PyUnicode_AsUTF8AndSize(value, cython.address(length)), length)
+        else:
+            memcpy(at, PyBytes_AS_STRING(value), length)
+        return at + length
+
+    @cython.cfunc
+    @cython.inline
+    @cython.exceptval(check=False)
+    def _take_varint(
+        p: _Bytes, end: cython.ulonglong, position: cython.pointer(cython.ulonglong), number: cython.pointer(cython.ulonglong)
+    ) -> cython.bint:
+        """Read a varint at `position` and move it on; false when it runs off `end` or is longer than any that is written."""
+        shift: cython.int = 0
+        number[0] = 0
+        while position[0] < end and shift <= 35:
+            byte: cython.uchar = p[position[0]]
+            position[0] += 1
+            number[0] |= cython.cast(cython.ulonglong, byte & 127) << shift
+            if byte < 128:
+                return True
+            shift += 7
+        return False
+
+    @cython.cfunc
+    def _value_at(p: _Bytes, code: cython.ulonglong):
+        """The value of a serial code other than 10, its body at p."""
+        number: cython.longlong = 0
+        real: cython.double
+        size: cython.Py_ssize_t = _size_of(code)
+        if code >= 12:
+            if code & 1:
+                return PyUnicode_DecodeUTF8(cython.cast(cython.p_char, p), size, "strict")
+            return PyBytes_FromStringAndSize(cython.cast(cython.p_char, p), size)
+        if code == 7:
+            memcpy(cython.address(real), p, 8)
+            return real
+        if code == 0:
+            return None
+        if code >= 8:
+            number = code
+            return number - 8
+        memcpy(cython.address(number), p, size)
+        if size < 8 and p[size - 1] > 127:
+            number -= cython.cast(cython.longlong, 1) << (8 * size)
+        return number
 
 
 @cython.cclass
@@ -388,80 +423,36 @@ class RowDecoder:
         @cython.wraparound(False)
         def _decode_compiled(self, key, value_object):
             value: bytes = value_object
-            p: cython.pointer(cython.const[cython.uchar]) = cython.cast(cython.pointer(cython.const[cython.uchar]), PyBytes_AS_STRING(value))
-            wanted: cython.pointer(cython.const[cython.uchar]) = cython.cast(
-                cython.pointer(cython.const[cython.uchar]), PyBytes_AS_STRING(self._wanted)
-            )
+            p: _Bytes = cython.cast(_Bytes, PyBytes_AS_STRING(value))
+            wanted: _Bytes = cython.cast(_Bytes, PyBytes_AS_STRING(self._wanted))
             total: cython.ulonglong = PyBytes_GET_SIZE(value)
             header: cython.ulonglong = 0
             position: cython.ulonglong = 0
+            code: cython.ulonglong = 0
             body: cython.ulonglong
-            code: cython.ulonglong
             size: cython.ulonglong
-            number: cython.longlong
-            real: cython.double
-            shift: cython.int = 0
             column: cython.Py_ssize_t = 0
             part: cython.Py_ssize_t
             row: list = self._template[:]
             parts: list = None
-            while True:
-                if position >= total or shift > 28:
-                    raise ValueError("row shorter than its header")
-                header |= cython.cast(cython.ulonglong, p[position] & 127) << shift
-                shift += 7
-                position += 1
-                if p[position - 1] < 128:
-                    break
-            if header > total or header < position:
+            if not _take_varint(p, total, cython.address(position), cython.address(header)) or header > total or header < position:
                 raise ValueError("row shorter than its header")
             body = header
             while position < header:
-                code = p[position]
-                position += 1
-                if code > 127:
-                    code &= 127
-                    shift = 7
-                    while True:
-                        if position >= header or shift > 35:
-                            raise ValueError("unknown row header")
-                        code |= cython.cast(cython.ulonglong, p[position] & 127) << shift
-                        shift += 7
-                        position += 1
-                        if p[position - 1] < 128:
-                            break
-                if code >= 12:
-                    size = (code - 12) >> 1
-                elif code < 11:
-                    size = _size_of(code)
-                else:
+                if not _take_varint(p, header, cython.address(position), cython.address(code)) or code == 11:
                     raise ValueError("unknown row header")
+                size = _size_of(code)
                 if column >= self._columns or size > total - body:
                     raise ValueError("row parts do not fill it")
                 if wanted[column]:
-                    if code >= 12:
-                        if code & 1:
-                            row[column] = PyUnicode_DecodeUTF8(cython.cast(cython.p_char, p + body), size, "strict")
-                        else:
-                            row[column] = PyBytes_FromStringAndSize(cython.cast(cython.p_char, p + body), size)
-                    elif code == 7:
-                        memcpy(cython.address(real), p + body, 8)
-                        row[column] = real
-                    elif code == 10:
+                    if code != 10:
+                        row[column] = _value_at(p + body, code)
+                    else:
                         part = self._codec.parts[column]
                         if part >= 0:
                             if parts is None:
                                 parts = self._codec.keys.decode(key, self._key_parts)
                             row[column] = parts[part]
-                    elif code == 8 or code == 9:
-                        number = code
-                        row[column] = number - 8
-                    elif code:
-                        number = 0
-                        memcpy(cython.address(number), p + body, size)
-                        if size < 8 and p[body + size - 1] > 127:
-                            number -= cython.cast(cython.longlong, 1) << (8 * size)
-                        row[column] = number
                 body += size
                 column += 1
                 if column > self._last:

@@ -67,7 +67,9 @@ class TableSchema:
         for index, column in enumerate(self.columns):
             collation = f" COLLATE {column.collation}" if column.collation != "BINARY" else ""
             key = " PRIMARY KEY" if index == self.rowid_column else ""
-            parts.append(f"{always_quote(column.name)} {column.declared_type}{key}{collation}")
+            # Known as NOT NULL, min(key) is the first row: SQLite takes the key's order for an order that has NULLs last.
+            never_null = " NOT NULL" if any(part.index == index for part in self.key) else ""
+            parts.append(f"{always_quote(column.name)} {column.declared_type}{key}{collation}{never_null}")
         parts += ["_snapshot HIDDEN", "_seqno INTEGER HIDDEN"]
         parts.append("_key BLOB HIDDEN" if self.has_rowid else "_key BLOB HIDDEN NOT NULL PRIMARY KEY")
         return f"CREATE TABLE x({', '.join(parts)})" + ("" if self.has_rowid else " WITHOUT ROWID")
