@@ -4,8 +4,8 @@ from .frame_cy cimport Scratch
 from .memtable_cy cimport Memtable, order_next, order_previous, order_seek, order_update, order_valid
 from .merge_cy cimport DONE, LIVE, SEEK, WANT, Head, HeadP, head_of_block, head_of_operation
 from .native cimport (
-    Blk, BlkP, Data, MemTree, MemTreeP, NodeP, Ops, PairP, Room, Tab, TabP, VALUE, block_key, block_key_size, block_kind, block_lower, block_seqno, block_value, block_value_size,
-    compare_keys, i32, last_key, last_key_size, op_key, op_key_size, op_kind, op_value, op_value_size, prefix_of, same_key, u8, u32, u64, visible_node,
+    Blk, BlkP, Data, MemTree, MemTreeP, NodeP, Ops, PairP, Room, Tab, TabP, VALUE, block_key, block_key_size, block_lower, block_seqno,
+    compare_keys, last_key, last_key_size, same_key, u8, u32, u64, visible_node,
 )
 from .table_cy cimport Table, table_block, table_decode_frame, table_decode_payload, table_lower
 

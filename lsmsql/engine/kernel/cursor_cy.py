@@ -176,7 +176,9 @@ def _goes_on_before(cursor, blk, found):
     """Whether the block to load next ends with the candidate's key."""
     if cursor.tab != cursor.blk_tab:
         return False
-    return same_key(last_key(cursor.tab, cursor.ordinal), last_key_size(cursor.tab, cursor.ordinal), block_key(blk, found), block_key_size(blk, found))
+    return same_key(
+        last_key(cursor.tab, cursor.ordinal), last_key_size(cursor.tab, cursor.ordinal), block_key(blk, found), block_key_size(blk, found)
+    )
 
 
 def _settle_memtable(cursor):
@@ -377,7 +379,12 @@ def _read_window(cursor, table):
     limit: i64 = cursor.ahead
     _close_window(cursor)
     if cursor.descending:
-        while last - first < limit and first > cursor.first and _wanted(cursor, first - 1) and tab.offsets[last] - tab.offsets[first - 1] <= _READ_AT_ONCE:
+        while (
+            last - first < limit
+            and first > cursor.first
+            and _wanted(cursor, first - 1)
+            and tab.offsets[last] - tab.offsets[first - 1] <= _READ_AT_ONCE
+        ):
             first -= 1
     else:
         while last - first < limit and last <= cursor.last and _wanted(cursor, last) and tab.offsets[last + 1] - tab.offsets[first] <= _READ_AT_ONCE:

@@ -3,9 +3,7 @@ from .block_decode_cy cimport BLOCK_NO_MEMORY, blk_free
 from .frame_cy cimport Scratch
 from .memtable_cy cimport Memtable, order_sorted
 from .merge_cy cimport DONE, FAILED, LIVE, SEEK, WANT, Head, head_of_block, head_of_operation
-from .native cimport (
-    VALUE, Blk, Data, MemTree, NodeP, Ops, Pair, PairP, Tab, TabP, U32_MAX, compare_keys, prefetch, prefix_of, u32, u64, visible_node,
-)
+from .native cimport VALUE, Blk, Data, MemTree, NodeP, Ops, Pair, PairP, TabP, compare_keys, prefetch, prefix_of, u32, u64, visible_node
 from .table_cy cimport Table, table_decode_frame, table_decode_payload
 
 ctypedef long long i64

@@ -12,7 +12,7 @@ if not cython.compiled:
     raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
 
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.libc.stdlib import free, malloc, realloc
+from cython.cimports.libc.stdlib import free, malloc
 
 from ...errors import UsageError
 from .kinds import KEY_BYTES_MAX, VALUE_BYTES_MAX
@@ -70,9 +70,7 @@ def feed_next(feed):
     if feed.memory:
         feed.node = feed.ops.nodes[feed.node].older
         if feed.node:
-            head_of_operation(
-                cython.address(feed.head), feed.ops.nodes[feed.node].op, feed.pairs[feed.at].prefix, feed.ops.nodes[feed.node].seqno
-            )
+            head_of_operation(cython.address(feed.head), feed.ops.nodes[feed.node].op, feed.pairs[feed.at].prefix, feed.ops.nodes[feed.node].seqno)
         else:
             feed.at += 1
             _settle_pairs(feed)
@@ -265,12 +263,16 @@ class RowPuller:
         before = self.before
         if type(key) is not bytes or type(value) is not bytes:
             raise TypeError(f"row {self.number} to ingest: key and value must be bytes")
-        if before is not None and compare_keys(
-            cython.cast(Data, PyBytes_AS_STRING(key)),
-            PyBytes_GET_SIZE(key),
-            cython.cast(Data, PyBytes_AS_STRING(before)),
-            PyBytes_GET_SIZE(before),
-        ) <= 0:
+        if (
+            before is not None
+            and compare_keys(
+                cython.cast(Data, PyBytes_AS_STRING(key)),
+                PyBytes_GET_SIZE(key),
+                cython.cast(Data, PyBytes_AS_STRING(before)),
+                PyBytes_GET_SIZE(before),
+            )
+            <= 0
+        ):
             raise UsageError(f"rows to ingest must ascend strictly: row {self.number} has key {key!r} after {before!r}")
         if PyBytes_GET_SIZE(key) > _KEY_MAX or PyBytes_GET_SIZE(value) > _VALUE_MAX:
             raise UsageError(f"row {self.number} to ingest: key or value over the limit")

@@ -1,7 +1,7 @@
 # The head of a sorted source, and the choice of the least among several: what scans and table streams share.
 from .native cimport (
-    Blk, Data, block_key, block_key_size, block_kind, block_seqno, block_value, block_value_size, compare_keys, op_key, op_key_size, op_kind, op_value,
-    op_value_size, prefix_of, u8, u32, u64,
+    Blk, Data, block_key, block_key_size, block_kind, block_seqno, block_value, block_value_size, compare_keys, op_key, op_key_size, op_kind,
+    op_value, op_value_size, prefix_of, u8, u32, u64,
 )
 
 cdef enum:  # Head.state

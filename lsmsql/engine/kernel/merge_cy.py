@@ -12,6 +12,7 @@ import cython
 if not cython.compiled:
     raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
 
+
 def merge_least(heads, count, descending, least):
     """Of `count` >= 1 live heads the one that comes first: least key (greatest if descending), then largest seqno, then first of `heads`."""
     flip: u64 = ~cython.cast(u64, 0) if descending else 0

@@ -4,8 +4,8 @@ from .bloom_cy cimport bloom_build
 from .frame_cy cimport Scratch, frame_room, frame_seal, payload_seal, scratch_free
 from .libraries_cy cimport hash64
 from .native cimport (
-    DUPLICATES, FRAME_HEADER, SLACK, TOMBSTONE, VALUE, Blk, Data, Room, U16s, U32s, U64s, block_key, block_key_size, block_kind, block_seqno,
-    block_value, block_value_size, key_start, same_key, u8, u16, u32, u64, value_start,
+    DUPLICATES, FRAME_HEADER, SLACK, TOMBSTONE, Blk, Data, Room, U32s, U64s, block_key, block_key_size, block_kind, block_seqno, block_value,
+    block_value_size, key_start, same_key, u8, u16, u32, u64, value_start,
 )
 
 cdef struct OpenTable:

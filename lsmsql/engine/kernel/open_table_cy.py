@@ -46,9 +46,7 @@ def table_close_block(table, count):
     if _reserve(cython.cast(cython.pp_void, cython.address(table.raw)), cython.address(table.raw_room), block_encode_bound(blk), 1):
         return BLOCK_NO_MEMORY
     raw_size: cython.size_t = block_encode(blk, table.raw)
-    if _reserve(
-        cython.cast(cython.pp_void, cython.address(table.out)), cython.address(table.out_room), table.out_size + frame_room(raw_size), 1
-    ):
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.out)), cython.address(table.out_room), table.out_size + frame_room(raw_size), 1):
         return BLOCK_NO_MEMORY
     if table.overhead:
         stored = payload_seal(cython.address(table.scratch), table.level, table.raw, raw_size, table.out + table.out_size, cython.address(codec))

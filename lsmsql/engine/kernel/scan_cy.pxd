@@ -1,14 +1,13 @@
 from .block_cy cimport block_adopt, block_error
 from .block_encode_cy cimport Builder, blk_copy, builder_append, builder_clear, builder_free
 from .cursor_cy cimport (
-    Cursor, CursorP, cursor_free, cursor_load, cursor_memtable, cursor_next, cursor_pass, cursor_plain_block, cursor_run, cursor_sleep, cursor_wake, i64,
+    Cursor, CursorP, cursor_free, cursor_load, cursor_memtable, cursor_next, cursor_pass, cursor_plain_block, cursor_run, cursor_sleep, cursor_wake,
+    i64,
 )
 from .frame_cy cimport Scratch, scratch_free
 from .memtable_cy cimport Memtable
 from .merge_cy cimport LIVE, WANT, HeadP, Heads, Least, merge_least
-from .native cimport (
-    VALUE, BlkP, Data, TabP, block_key, block_key_size, block_value, block_value_size, prefix_of, same_key, u8, u32, u64,
-)
+from .native cimport VALUE, BlkP, Data, block_key, block_key_size, block_value, block_value_size, prefix_of, same_key, u32, u64
 from .table_cy cimport Level, Levels
 
 cdef extern from "Python.h":

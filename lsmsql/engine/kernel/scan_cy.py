@@ -334,9 +334,7 @@ class Scan:
             merge_least(self.heads, self.live, self.descending, cython.address(least))
             head = least.head
             if head.kind == VALUE and (not self.since or head.seqno > self.since):
-                code = builder_append(
-                    cython.address(self.builder), head.key, head.key_size, head.seqno, head.kind, head.value, head.value_size
-                )
+                code = builder_append(cython.address(self.builder), head.key, head.key_size, head.seqno, head.kind, head.value, head.value_size)
                 if code:
                     raise block_error(code)
             if not self._step(cython.address(least)):
