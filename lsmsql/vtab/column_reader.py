@@ -178,6 +178,8 @@ def _read_type(source: _Tokens) -> str:
     words = []
     while (token := source.next) and token.kind in (WORD, QUOTED, STRING) and token.keyword not in _CONSTRAINT_WORDS:
         words.append(source.take().text)
+    if any(word.strip("\"'`[]").upper() == "HIDDEN" for word in words):
+        raise source.error("HIDDEN is no type; columns cannot be hidden")  # SQLite would hide it, between our own hidden ones
     if words and source.next and source.next.text == "(":
         words[-1] += source.parenthesised()
     return " ".join(words)

@@ -17,6 +17,7 @@ from ..errors import CorruptionError, HistoryError, UsageError
 from .affinity import Affinity, Value, compared
 from .key_codec_cy import encode_rowid
 from .plan import Plan
+from .planner import WIDE, snapshot_misused
 from .ranges import Ranges, key_ranges, rowid_ranges
 from .transaction import SharedView
 
@@ -140,6 +141,8 @@ class Cursor:
         if not plan.snapshot:
             self._shared = table.transaction.acquire_view()
             self._blocks = self._fetch(self._shared.view, prepared, ranges, since)
+            if len(table.schema.columns) >= WIDE:
+                self.Column = self._wide_column  # type: ignore[method-assign]
         elif snapshot is not None:
             self._past = open_history(table.engine, snapshot)
             self._blocks = self._fetch(self._past, prepared, ranges, since)
@@ -285,6 +288,12 @@ class Cursor:
     def Rowid(self) -> int:
         return self._row[-1]  # type: ignore[index]
 
+    def _wide_column(self, number: int) -> Any:
+        """The planner cannot see whether a wide table's `_snapshot` is read, so it is seen here."""
+        if number == len(self._table.schema.columns):
+            raise snapshot_misused(self._table.schema)
+        return self._row[number]  # type: ignore[index]
+
     def _past_column(self, number: int) -> Any:
         if number == len(self._table.schema.columns) + 2:
             self._table.reads_history = True
@@ -304,8 +313,9 @@ class Cursor:
             self._table.transaction.release_view(shared)
         past, self._past = self._past, None
         if past is not None:
-            del self.Column, self.Rowid
             past.close()
+        self.__dict__.pop("Column", None)
+        self.__dict__.pop("Rowid", None)
 
     def abort(self) -> None:
         """The changes this cursor reads through are rolled back."""

@@ -22,11 +22,14 @@ class Module:
 
     def Create(self, connection: apsw.Connection, _module: str, schema_name: str, table_name: str, *arguments: str) -> tuple[str, Table]:
         schema = TableSchema.from_arguments(table_name, arguments)
+        _try_declaration(schema)
         engine = self._session.engine(schema_name, create=True)
         # A new tree each time, never one of an earlier table of this name: a DROP may yet be rolled back.
         tree = engine.sql_tree(f"sql:{table_name}:{uuid.uuid4().hex}")
         Catalog(connection, schema_name).add(table_name, tree.name, schema.to_text())
-        return self._table(connection, schema_name, schema, tree.name)
+        declaration, table = self._table(connection, schema_name, schema, tree.name)
+        table.transaction.begin(table)  # SQLite takes it as begun: it will call Sync and Commit, and no Begin.
+        return declaration, table
 
     def Connect(self, connection: apsw.Connection, _module: str, schema_name: str, table_name: str, *_arguments: str) -> tuple[str, Table]:
         engine = self._session.engine(schema_name)
@@ -44,6 +47,17 @@ class Module:
         engine = self._session.engine(schema_name)
         tree = engine.sql_tree(tree_name, create=False)
         return schema.declaration(), Table(self._session, schema_name, schema, tree, self._session.transaction(engine))
+
+
+def _try_declaration(schema: TableSchema) -> None:
+    """Fail on what SQLite would refuse after Create has returned, when it could no longer be undone here."""
+    judge = apsw.Connection(":memory:")
+    try:
+        judge.execute(schema.declaration())
+    except apsw.SQLError as error:
+        raise UsageError(f"lsm: {error}: {schema.name}") from None
+    finally:
+        judge.close()
 
 
 def register(connection: apsw.Connection, session: Session) -> None:

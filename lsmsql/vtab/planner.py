@@ -31,6 +31,7 @@ _OPERATORS = {
     apsw.SQLITE_INDEX_CONSTRAINT_LIMIT: "LIMIT",
     apsw.SQLITE_INDEX_CONSTRAINT_OFFSET: "OFFSET",
 }
+WIDE = 63  # SQLite tells one by one only of the columns below this number whether they are used
 _ROWS = 1_000_000  # assumed for every table
 _ROW_COST = 1.0
 _SEEK_COST = 10.0
@@ -215,9 +216,13 @@ def _snapshot_constraint(schema: TableSchema, constraints: list[Constraint], col
             found = number
     if updating and found is not None:
         raise UsageError(f"lsm: the past cannot be changed; UPDATE without _snapshot: {schema.name}")
-    if found is None and hidden in columns and not updating:
-        raise UsageError(f"lsm: _snapshot can only be used as _snapshot = ... or IN (...) beside AND: {schema.name}")
+    if found is None and hidden in columns and not updating and hidden < WIDE:
+        raise snapshot_misused(schema)
     return found
+
+
+def snapshot_misused(schema: TableSchema) -> UsageError:
+    return UsageError(f"lsm: _snapshot can only be used as _snapshot = ... or IN (...) beside AND: {schema.name}")
 
 
 def _since(schema: TableSchema, constraints: list[Constraint]) -> int | None:

@@ -455,7 +455,7 @@ class RowDecoder:
                             row[column] = parts[part]
                 body += size
                 column += 1
-                if column > self._last:
+                if column > self._last and position < header:
                     return row  # The rest is not asked for.
             if body != total:
                 raise ValueError("row parts do not fill it")

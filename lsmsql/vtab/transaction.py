@@ -4,7 +4,8 @@ SQLite calls a virtual table's transaction methods once for every table; the tab
 batch. Rules that SQLite and APSW force (each has a test):
 
 - Everything that can fail happens in the last table's Sync: there the batch is committed, durably. Commit only forgets.
-- CREATE calls Sync and Commit without Begin. DROP inside a transaction ends a table's part without Commit or Rollback.
+- A table that is created counts as begun: Sync and Commit come without Begin. DROP inside a transaction ends a table's part without
+  Commit or Rollback.
 - `RollbackTo(n)` means the oldest mark with level n or above; -1 the beginning. A table that joins late announces only the level in force.
 - While a Python exception is pending APSW passes on neither RollbackTo nor Release. So the transaction knows which mark belongs to the
   statement that runs now: it looks at the next statement that starts (a trace hook, registered only while that matters). A failing
@@ -290,7 +291,8 @@ class Transaction:
 
     def drop(self, table: object) -> None:
         """A table is dropped. SQLite will not speak of it again, so with savepoints around there is no telling whether it comes back."""
-        if table in self._begun and self._marks and self.has_writes:
+        older = [mark for mark in self._marks if mark != self._statement]  # DROP has a mark of its own
+        if table in self._begun and older and self.has_writes:
             raise UsageError("lsm: DROP TABLE inside a savepoint needs the table's changes to be committed first")
         self._end(table)
 

@@ -78,6 +78,7 @@ BAD = [
     (["a COLLATE frisian"], "no collation FRISIAN"),
     (["a FANCY", "strict=1"], "unknown datatype for t.a"),
     (["a", "strict=1"], "missing datatype"),
+    (["a TEXT HIDDEN"], "columns cannot be hidden"),
     (["a )"], "not understood from ) on"),
     (["a 'open"], "unrecognized token"),
     ([""], "empty argument"),
