@@ -20,6 +20,7 @@ from .generation import Generation
 from .kernel import Batch, Kind
 from .pace import Pace
 from .read_state import Published
+from .storage.filesystem import Bytes
 from .storage.record_log import RecordKind
 from .upkeep import Upkeep
 from .version_line import VersionLine
@@ -68,10 +69,10 @@ class CommitLine:
         self._paced = 0  # Bytes of WAL that `_pace` knows of.
         self._durability = options.durability
         self._encrypted = line.keyring is not None
-        self._careful = self._encrypted or self._durability != "normal"
+        self._careful = self._durability != "normal"
         self._slow = True  # Whether a commit must look around before it writes.
-        self.commits = self.groups = self._wal_bytes = 0
-        self.stops = 0
+        self.groups = self.stops = self._wal_bytes = 0
+        self._first = self._published.seqno
         self._enter(generation)
 
     def _enter(self, generation: Generation) -> None:
@@ -80,20 +81,18 @@ class CommitLine:
         self._wal = generation.wal
         self._trees = generation.trees
 
-    # The fast path: one operation, durability "normal", no encryption, nobody waiting.
+    # The fast path: one operation, durability "normal", nobody waiting. `begin` is not called: between commits no record is open.
 
     def put(self, tree: int, key: bytes, value: bytes) -> None:
         if self._slow or type(key) is not bytes or type(value) is not bytes or not self._lock.acquire(False):
             self._one(tree, Kind.VALUE, key, value)
             return
         try:
-            arena = self._arena
-            arena.begin()
             try:
-                arena.put(tree, key, value)
+                self._arena.put(tree, key, value)
             except BaseException as error:
                 self._reject(error)
-            self._finish((tree,), self._durability)
+            self._finish(tree)
         finally:
             self._lock.release()
 
@@ -102,13 +101,11 @@ class CommitLine:
             self._one(tree, Kind.TOMBSTONE, key, b"")
             return
         try:
-            arena = self._arena
-            arena.begin()
             try:
-                arena.delete(tree, key)
+                self._arena.delete(tree, key)
             except BaseException as error:
                 self._reject(error)
-            self._finish((tree,), self._durability)
+            self._finish(tree)
         finally:
             self._lock.release()
 
@@ -142,7 +139,7 @@ class CommitLine:
             if not count:
                 arena.abandon()
                 return 0
-            self._finish((tree,), durability or self._durability)
+            self._finish(tree, durability or self._durability)
             return int(count)
 
     def commit(self, payload: bytes, trees: Sequence[int], durability: str | None = None) -> int:
@@ -173,7 +170,7 @@ class CommitLine:
                     self._arena.append(request.payload)
                 except BaseException as error:
                     self._reject(error)
-                self._finish(request.trees, request.durability)
+                self._finish(request.trees[0], request.durability, request.trees)
                 request.seqno = self._published.seqno
             elif group:
                 self._finish_group(group)
@@ -245,8 +242,8 @@ class CommitLine:
             raise Error(f"the database takes no more writes since one failed: {self._error!r}") from self._error
         self._upkeep.check()
 
-    def _finish(self, trees: Sequence[int], durability: str) -> None:
-        """Seal, write, index and publish the arena's open record."""
+    def _finish(self, tree: int, durability: str = "normal", others: Sequence[int] = ()) -> None:
+        """Seal, write, index and publish the arena's open record, which writes to `tree` and maybe to others."""
         published = self._published
         arena = self._arena
         wal = self._wal
@@ -259,23 +256,28 @@ class CommitLine:
         except BaseException as error:
             self._reject(error)
         try:
-            if durability == "normal":
-                wal.append(record, 1)
+            if durability == "normal" and not wal.held:
+                wal.write(record)  # As wal.append, on the shortest way.
+                wal.length += len(record)
+                wal.ordinal += 1
             else:
                 self._write(record, 1, durability)
             arena.index(seqno)
-            for tree in trees:
-                if tree not in self._trees:
-                    self._trees.add(tree)
-                    self._line.touch()
+            if tree not in self._trees or others:
+                self._meet((tree, *others))
         except BaseException as error:
             self._poison(error)
             raise
-        self._generation.last_seqno = self._previous = seqno
+        self._previous = seqno
         published.seqno = seqno  # From here on everyone sees the commit, all of it.
-        self.commits += 1
         if arena.full:
             self._slow = True
+
+    def _meet(self, trees: Iterable[int]) -> None:
+        """Publish the state anew if a commit has written to trees that had no memtable in this generation until now."""
+        if not self._trees.issuperset(trees):
+            self._trees.update(trees)
+            self._line.touch()
 
     def _finish_group(self, group: list[_Request]) -> None:
         """As `_finish`, for several batches with one write and one sync: each is a commit of its own."""
@@ -297,21 +299,16 @@ class CommitLine:
                 arena.begin()
                 arena.append(request.payload)
                 arena.index(request.seqno)
-            new = {tree for request in group for tree in request.trees} - self._trees
-            if new:
-                self._trees.update(new)
-                self._line.touch()
+            self._meet([tree for request in group for tree in request.trees])
         except BaseException as error:
             self._poison(error)
             raise
-        self._generation.last_seqno = self._previous = previous
-        published.seqno = previous
-        self.commits += len(group)
+        self._previous = published.seqno = previous
         self.groups += 1
         if arena.full:
             self._slow = True
 
-    def _write(self, records: bytes, count: int, durability: str) -> None:
+    def _write(self, records: Bytes, count: int, durability: str) -> None:
         if durability == "off":
             self._wal.hold(records, count)
             return
@@ -341,6 +338,7 @@ class CommitLine:
         try:
             self._wal.write_held()
             self._wal_bytes += self._wal.length
+            self._generation.last_seqno = self._previous
             self._enter(self._line.start_generation(self._previous))
         except BaseException as error:
             self._poison(error)
@@ -389,12 +387,16 @@ class CommitLine:
             self._poison(error)  # It may be durable, so its seqno must not be given to another commit.
             raise
         self._published.seqno = seqno
-        self.commits += 1
 
     @property
     def has_commits(self) -> bool:
         """Whether the generation that takes commits holds any."""
-        return bool(self._generation.last_seqno)
+        return bool(self._arena.entries)
+
+    @property
+    def commits(self) -> int:
+        """Since opening."""
+        return self._published.seqno - self._first
 
     @property
     def generation(self) -> Generation:

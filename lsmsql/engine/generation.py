@@ -7,7 +7,7 @@ from .wal import Wal
 
 
 class Generation:
-    """arena: the memtables of all trees; trees: those that have one there; last_seqno: of the newest commit in it (0: none).
+    """arena: the memtables of all trees; trees: those that have one there; last_seqno: of the newest commit in it, once it is sealed.
 
     The newest generation of a read state takes commits; every other is sealed and never changes again.
     """

@@ -62,7 +62,7 @@ def _finish(line: VersionLine, commits: CommitLine, upkeep: Upkeep, begun: list[
         line.fs.sync_directory(line.directory)  # Before the edit that names them.
         opened = line.open_tables(records)
         begun.clear()  # From here on a failure leaves it open whether the edit is durable, so the files stay for recovery to judge.
-        commits.publish_with(seqno, lambda: line.install(VersionEdit(added=records), opened))
+        commits.publish_with(seqno, lambda: line.install(VersionEdit(added=records, last_seqno=seqno), opened))
     finally:
         if alone:
             upkeep.compacting.release()

@@ -13,6 +13,7 @@ from .flush import flush_generation
 from .generation import Generation
 from .manifest.version import Levels, Version
 from .pins import Pins
+from .read_state import ReadState
 from .sstable.writer import TableSink
 from .version_line import VersionLine
 
@@ -75,30 +76,32 @@ class Upkeep:
         return True
 
     def compaction_due(self) -> bool:
-        return self._pick() is not None
+        return self._pick(self._line.published.state.version) is not None
 
     def compact_next(self) -> bool:
         """Run the most urgent compaction; False if none is due. An error is kept in `error` and raised."""
         with self.compacting:
-            compaction = self._pick()
+            state = self._line.published.state
+            compaction = self._pick(state.version)
             if compaction is None:
                 return False
-            self._compact(compaction)
+            self._compact(compaction, state)
         self.on_change()
         return True
 
     def compact_all(self, tree_id: int) -> None:
         """Merge all tables of a tree into one level."""
         with self.compacting:
-            compaction = pick_all(self._line.version, tree_id, self._pins.retention()[0])
+            state = self._line.published.state
+            compaction = pick_all(state.version, tree_id, self._pins.retention()[0])
             if compaction is not None:
-                self._compact(compaction)
+                self._compact(compaction, state)
         self.on_change()
 
-    def _pick(self) -> Compaction | None:
+    def _pick(self, version: Version) -> Compaction | None:
         """The compaction of the tree with the most tables in level 0 among those that have one due."""
         with self._picking:
-            return self._pick_from(self._line.version)
+            return self._pick_from(version)
 
     def _pick_from(self, version: Version) -> Compaction | None:
         if version is self._idle:
@@ -114,12 +117,12 @@ class Upkeep:
         self._idle = version
         return None
 
-    def _compact(self, compaction: Compaction) -> None:
+    def _compact(self, compaction: Compaction, state: ReadState) -> None:
+        """state: the one whose version the compaction was picked from; it keeps the inputs open."""
         line = self._line
         with _Sticky(self):
             self.check()
             floor, retained = self._pins.retention()
-            state = line.published.state  # Keeps the inputs open.
             version = state.version
             sink = TableSink(
                 fs=line.fs,

@@ -20,7 +20,7 @@ from typing import NamedTuple
 
 from .storage.encryption import FileCipher
 from .storage.filenames import FileKind, file_name
-from .storage.filesystem import File, FileSystem
+from .storage.filesystem import Bytes, File, FileSystem
 from .storage.record_log import FLAG_ENCRYPTED, RecordKind, record_header, seal_payload
 
 HELD_BYTES_MAX = 64 << 10  # What durability "off" may keep in memory.
@@ -83,11 +83,12 @@ class Catalog:
 class Wal:
     """The WAL of one generation, open for appending, or closed with `length` and `durable` kept.
 
-    ordinal: of the next record; length: bytes written; durable: of those, known to survive a power loss. Appending is for one thread at a
-    time (the commit lock); `sync` and `close` may come from others. What fails here must poison every later commit: see commit.py.
+    ordinal: of the next record; write: the file's append, after which `length` and `ordinal` go on; length: bytes written; durable: of those,
+    known to survive a power loss; held: bytes not yet written. Appending is for one thread at a time (the commit lock); `sync` and `close`
+    may come from others. What fails here must poison every later commit: see commit.py.
     """
 
-    __slots__ = ("_file", "_held", "_syncing", "cipher", "durable", "id", "length", "ordinal", "path")
+    __slots__ = ("_file", "_syncing", "cipher", "durable", "held", "id", "length", "ordinal", "path", "write")
 
     def __init__(self, path: str, wal_id: int, file: File | None, cipher: FileCipher | None = None, length: int = 0) -> None:
         self.path = path
@@ -96,7 +97,8 @@ class Wal:
         self.ordinal = 0
         self.length = self.durable = length
         self._file = file
-        self._held = bytearray()
+        self.write = file.append if file is not None else _refuse
+        self.held = bytearray()
         self._syncing = threading.Lock()
 
     @classmethod
@@ -123,30 +125,28 @@ class Wal:
             payload = seal_payload(kind, ordinal, payload, self.cipher)
         return record_header(kind, flags, self.id, ordinal, seqno, previous, payload, epoch, time_us) + payload
 
-    def append(self, records: bytes, count: int) -> None:
+    def append(self, records: Bytes, count: int) -> None:
         """Write `count` records, and first what is held."""
-        if self._held:
-            self._held += records
+        if self.held:
+            self.held += records
             self.ordinal += count
             self.write_held()
             return
-        assert self._file is not None
-        self._file.append(records)
+        self.write(records)
         self.length += len(records)
         self.ordinal += count
 
-    def hold(self, records: bytes, count: int) -> None:
+    def hold(self, records: Bytes, count: int) -> None:
         """Keep `count` records in memory until HELD_BYTES_MAX have gathered, or something is written."""
-        self._held += records
+        self.held += records
         self.ordinal += count
-        if len(self._held) >= HELD_BYTES_MAX:
+        if len(self.held) >= HELD_BYTES_MAX:
             self.write_held()
 
     def write_held(self) -> None:
-        if self._held:
-            assert self._file is not None
-            held, self._held = bytes(self._held), bytearray()
-            self._file.append(held)
+        if self.held:
+            held, self.held = bytes(self.held), bytearray()
+            self.write(held)
             self.length += len(held)
 
     def sync(self) -> None:
@@ -159,6 +159,10 @@ class Wal:
 
     def close(self) -> None:
         with self._syncing:
-            file, self._file = self._file, None
+            file, self._file, self.write = self._file, None, _refuse
             if file is not None:
                 file.close()
+
+
+def _refuse(_: Bytes) -> None:
+    raise RuntimeError("a sealed WAL takes no more records")

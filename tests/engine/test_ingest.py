@@ -1,0 +1,125 @@
+"""Ingest: sorted rows straight into SSTables, as one commit in its place in history."""
+
+from __future__ import annotations
+
+import pytest
+
+from lsmsql import UsageError
+from tests.proof.fault_filesystem import FaultFileSystem
+
+from .database_world import DIRECTORY, INLINE, KEY, memory, open_database, rows, table_paths
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_ingested_rows_are_one_commit(key: bytes | None) -> None:
+    fs = memory()
+    with open_database(fs, key=key) as engine:
+        tree = engine.tree("kv")
+        tree.put(b"a", b"1")
+        before = engine.snapshot()
+        items = {b"k%04d" % i: b"value %d" % i for i in range(300)}
+        assert tree.ingest(sorted(items.items())) == 2 == engine.seqno
+        assert rows(tree) == {b"a": b"1", **items}
+        assert rows(tree, snapshot=before) == {b"a": b"1"}
+        tree.put(b"k0000", b"newer")
+        tree.delete(b"k0001")
+        items[b"k0000"] = b"newer"
+        del items[b"k0001"]
+        assert rows(tree) == {b"a": b"1", **items}
+        assert len(table_paths(fs)) > 1
+        assert rows(tree, snapshot=before) == {b"a": b"1"}
+    with open_database(fs, key=key) as engine:
+        tree = engine.tree("kv")
+        assert rows(tree) == {b"a": b"1", **items} and engine.seqno == 4
+        engine.compact()
+        assert rows(tree) == {b"a": b"1", **items}
+
+
+def test_it_hides_what_the_memtables_and_tables_held_before() -> None:
+    with open_database(memory()) as engine:
+        tree = engine.tree("kv")
+        tree.put_many((b"%02d" % i, b"flushed") for i in range(20))
+        engine.flush()
+        tree.put_many((b"%02d" % i, b"memtable") for i in range(10))
+        tree.delete(b"15")
+        tree.ingest((b"%02d" % i, b"ingested") for i in range(5, 20))
+        expected = {b"%02d" % i: b"memtable" if i < 5 else b"ingested" for i in range(20)}
+        assert rows(tree) == expected
+        engine.flush()
+        assert rows(tree) == expected
+        tree.ingest([(b"05", b"again")])
+        tree.put(b"06", b"last")
+        engine.compact()
+        assert rows(tree) == {**expected, b"05": b"again", b"06": b"last"}
+
+
+def test_rows_that_fit_go_deep_and_others_stay_in_level_0() -> None:
+    with open_database(memory()) as engine:
+        tree = engine.tree("kv")
+        tree.ingest([(b"a", b"1"), (b"c", b"1")])
+        assert engine.statistics()["level_6_tables"] == 1
+        tree.ingest([(b"d", b"2")])
+        assert engine.statistics()["level_6_tables"] == 2
+        tree.ingest([(b"b", b"3")])
+        assert engine.statistics()["level_5_tables"] == 1
+        with engine._upkeep.compacting:
+            tree.ingest([(b"x", b"4")])
+        assert engine.statistics()["level_0_tables"] == 1
+        assert rows(tree) == {b"a": b"1", b"b": b"3", b"c": b"1", b"d": b"2", b"x": b"4"}
+
+
+def test_nothing_is_written_when_rows_do_not_ascend_or_there_are_none() -> None:
+    fs = memory()
+    with open_database(fs) as engine:
+        tree = engine.tree("kv")
+        for wrong in ([(b"b", b""), (b"a", b"")], [(b"a", b""), (b"a", b"")], [(b"%05d" % i, b"x") for i in range(3000)] + [(b"0", b"")]):
+            with pytest.raises(UsageError, match="row"):
+                tree.ingest(wrong)
+        assert tree.ingest([]) == engine.seqno == 0
+        assert rows(tree) == {} and table_paths(fs) == []
+
+
+def test_the_rows_may_come_from_a_scan_of_the_same_tree() -> None:
+    with open_database(memory()) as engine:
+        tree = engine.tree("kv")
+        tree.put_many((b"%03d" % i, b"old") for i in range(100))
+        tree.ingest((key, value + b"!") for key, value in tree.scan())
+        assert set(rows(tree).values()) == {b"old!"} and len(rows(tree)) == 100
+
+
+@pytest.mark.parametrize("kind", ["create", "append", "sync", "sync_directory"])
+def test_a_failing_ingest_shows_nothing_and_leaves_no_file(kind: str) -> None:
+    nth = 0
+    while True:
+        nth += 1
+        fs = FaultFileSystem(directories=[DIRECTORY])
+        with open_database(fs) as engine:
+            tree = engine.tree("kv")
+            tree.put(b"k", b"old")
+            fault = fs.fail(kind, nth, match=lambda path: path.endswith((".sst", "/db")))
+            try:
+                tree.ingest([(b"%03d" % i, b"x" * 100) for i in range(100)] + [(b"k", b"new")])
+            except OSError:
+                assert rows(tree) == {b"k": b"old"}
+            else:
+                assert len(rows(tree)) == 101 and tree[b"k"] == b"new"
+            fs.heal()
+        assert not fs.open_files
+        with open_database(fs.restart()) as engine:
+            assert rows(engine.tree("kv"))[b"k"] in ((b"old",) if fault.hits else (b"new",))
+            assert len(table_paths(engine._line.fs)) == engine.statistics()["tables"]  # type: ignore[arg-type]
+        if not fault.hits:
+            break
+    assert nth > 1
+
+
+def test_an_ingest_makes_the_commits_before_it_durable() -> None:
+    fs = FaultFileSystem(directories=[DIRECTORY])
+    options = INLINE.from_text(INLINE.to_text().replace("durability = full", "durability = normal"))
+    engine = open_database(fs, options)
+    one, two = engine.tree("one"), engine.tree("two")
+    one.put(b"k", b"v")
+    two.ingest([(b"k", b"v")])
+    for image in fs.images():
+        with open_database(image) as other:
+            assert rows(other.tree("one")) == {b"k": b"v"} == rows(other.tree("two")), image.description
