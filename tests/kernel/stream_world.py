@@ -243,6 +243,7 @@ def make_world(kernels: Any, seed: int, space: int = 400, commits: int = 60, cac
     rng = random.Random(seed)
     world = World(kernels, kernels.BlockCache(cache_bytes))
     settings = {"block_bytes": rng.choice((1, 200, 600)), "table_bytes": rng.choice((700, 3000, 1 << 30)), **settings}
+    settings.setdefault("overhead", rng.choice((0, OVERHEAD)))
     for part in range(5):
         history = []
         for _ in range(commits):
