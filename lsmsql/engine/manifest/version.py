@@ -24,7 +24,7 @@ NO_TABLES: Levels = ((),) * LEVELS
 class Version:
     """trees: id -> name. levels: tree id -> its 7 levels; level 0 newest first by (max_seqno, file_id), deeper ones ascending and disjoint.
     wals: live WALs, ascending. snapshots: name -> seqno. floor: below it only named snapshots are readable. next_tree_id, next_file_id:
-    nothing at or above was ever used. last_seqno: the highest flushed. number: of the last edit applied. The mappings are never changed.
+    nothing at or above was ever used. last_seqno: the highest flushed or ingested. number: of the last edit applied. The mappings are never changed.
     """
 
     trees: Mapping[int, str] = field(default_factory=dict)

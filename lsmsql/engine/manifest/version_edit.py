@@ -13,7 +13,7 @@ class VersionEdit:
 
     removed: file ids of tables. wals_added, wals_removed: file ids of WALs. trees_created: (id, name). trees_dropped: ids; their tables
     go with them. snapshots_set: (name, seqno). floor: the one a compaction has used; the version keeps the highest. next_file_id: all ids
-    below are reserved. last_seqno: the highest flushed. None leaves as it is.
+    below are reserved. last_seqno: the highest flushed or ingested. None leaves as it is.
     """
 
     added: tuple[TableRecord, ...] = ()
