@@ -87,18 +87,25 @@ class PreparedPlan:
         self.bound = len(plan.equal) + bool(plan.lower) + bool(plan.upper)
         self.timed = len(table.schema.columns) + 1 in plan.columns
         whole = plan.equal == ("=",) * len(table.parts)
-        self.point = whole and not (plan.snapshot or plan.since or plan.limit or plan.offset or self.timed)
+        plain = not (plan.snapshot or plan.since or plan.limit or plan.offset or self.timed)
+        self.point = whole and plain and len(table.schema.columns) < WIDE
 
 
 def point_key(table: Table, args: Sequence[Any]) -> bytes | None:
     """The only key that a whole key's values ask for; None when it takes `ranges.py` to say."""
-    if table.keys is None:
+    keys = table.keys
+    if keys is None:
         return encode_rowid(args[0]) if type(args[0]) is int else None  # type: ignore[no-any-return]
+    if len(args) == 1:
+        kind = type(args[0])
+        if kind is bytes or (kind is int if table.parts[0].exact else kind is str):
+            return keys.encode(args)  # type: ignore[no-any-return]
+        return None
     for part, value in zip(table.parts, args, strict=True):
         kind = type(value)
         if value is None or (kind is str if part.exact else kind is int or kind is float):
             return None
-    return table.keys.encode(args)  # type: ignore[no-any-return]
+    return keys.encode(args)  # type: ignore[no-any-return]
 
 
 class Cursor:
@@ -143,23 +150,13 @@ class Cursor:
             self._blocks = self._fetch(self._shared.view, prepared, ranges, since)
             if len(table.schema.columns) >= WIDE:
                 self.Column = self._wide_column  # type: ignore[method-assign]
-        elif snapshot is not None:
+        elif snapshot is None:
+            self._blocks = iter(())
+        else:
             self._past = open_history(table.engine, snapshot)
             self._blocks = self._fetch(self._past, prepared, ranges, since)
             self.Column = self._past_column  # type: ignore[method-assign]
             self.Rowid = self._past_rowid  # type: ignore[method-assign]
-
-    def _look_up_one(self, key: bytes) -> None:
-        """What `open_blocks` and the first `next_block` come to for one key."""
-        if self._shared is not None or self._past is not None:
-            self.Close()
-        table = self._table
-        table.reads_history = False
-        shared = self._shared = table.transaction.acquire_view()
-        self._blocks = self._rows = _NONE
-        batch, mark = table.transaction.pending()
-        value = shared.view.get(table.tree, key) if batch is None else shared.view.get(table.tree, key, batch, mark)
-        self._row = None if value is None else self._decode(_Found([(key, value)]))[0]
 
     def next_block(self) -> Rows | None:
         """The next block, None at the end."""
@@ -238,8 +235,11 @@ class Cursor:
                 return self._decoder.rows(block.keys(), block.values(), seqnos)  # type: ignore[no-any-return]
             return self._decoder.rows(block.keys(), block.values())  # type: ignore[no-any-return]
         except ValueError as error:
-            table = self._table
-            raise CorruptionError(table.engine.path, None, f"a row of table {table.schema.name} cannot be read: {error}") from error
+            raise self._damaged(error) from error
+
+    def _damaged(self, error: ValueError) -> CorruptionError:
+        table = self._table
+        return CorruptionError(table.engine.path, None, f"a row of table {table.schema.name} cannot be read: {error}")
 
     # What APSW calls
 
@@ -248,11 +248,26 @@ class Cursor:
         if prepared.point:
             key = point_key(self._table, args)
             if key is not None:
-                self._decoder = prepared.decoder
-                self._look_up_one(key)
+                self._look_up_one(prepared, key)
                 return
         self.open_blocks(idx_num, idx_str, args)
         self._next_rows()
+
+    def _look_up_one(self, prepared: PreparedPlan, key: bytes) -> None:
+        """What `open_blocks` and the first `next_block` come to for one key."""
+        if self._shared is not None or self._past is not None:
+            self.Close()
+        table = self._table
+        transaction, tree = table.transaction, table.tree
+        table.reads_history = False
+        shared = self._shared = transaction.acquire_view()
+        batch, mark = transaction.pending()
+        value = shared.view.get(tree, key) if batch is None else shared.view.get(tree, key, batch, mark)
+        self._left = 0  # nothing after it
+        try:
+            self._row = None if value is None else prepared.decoder.row(key, value)
+        except ValueError as error:
+            raise self._damaged(error) from error
 
     def Eof(self) -> bool:
         return self._row is None
@@ -304,23 +319,26 @@ class Cursor:
         return self._row[-1]  # type: ignore[index]
 
     def Close(self) -> None:
-        self._blocks = self._rows = _NONE
-        self._row = None
-        self._aborted = False
         shared, self._shared = self._shared, None
         if shared is not None:
-            self._table.transaction.remove_reader(self)
+            if self.mark:
+                self._table.transaction.remove_reader(self)
+                self.mark = 0
             self._table.transaction.release_view(shared)
-        past, self._past = self._past, None
-        if past is not None:
-            past.close()
-        self.__dict__.pop("Column", None)
-        self.__dict__.pop("Rowid", None)
+        if self._blocks is not _NONE:
+            self._blocks = self._rows = _NONE
+            self._row = None
+            self._aborted = False
+            past, self._past = self._past, None
+            if past is not None:
+                past.close()
+            self.__dict__.pop("Column", None)
+            self.__dict__.pop("Rowid", None)
 
     def abort(self) -> None:
         """The changes this cursor reads through are rolled back."""
         self._aborted = True
-        self._blocks = _NONE
+        self._blocks = iter(())
 
 
 def open_history(engine: Database, moment: Value) -> ReadView:

@@ -351,6 +351,22 @@ class RowDecoder:
                 row[columns + 1] = seqno
         return rows
 
+    def row(self, key, value):
+        """One row, without `_seqno`. ValueError when the bytes are not one of this table."""
+        columns: cython.Py_ssize_t = self._columns
+        row: list
+        if cython.compiled:
+            row = self._decode_compiled(key, value) if self._last >= 0 else self._template[:]
+        else:
+            row = self._bare_rows((key,), (value,))[0]
+        if self._codec.keys is None:
+            row[columns + 3] = rowid = decode_rowid(key)
+            if self._codec.rowid_column >= 0:
+                row[self._codec.rowid_column] = rowid
+        if self._want_key:
+            row[columns + 2] = key
+        return row
+
     def _bare_rows(self, keys, values):
         template = self._template
         if self._last < 0:
