@@ -362,6 +362,8 @@ class CommitLine:
             pressure = level_0 / options.l0_stop
         if sealed >= options.sealed_max:
             pressure = max(pressure, 0.5)
+        if pressure and not self._pressure:
+            self._paced = self.bytes_written  # What was written while nothing was behind is not to be paid for.
         self._pressure = pressure
         if pressure or self._upkeep.error:
             self._slow = True
