@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import apsw
@@ -206,4 +208,18 @@ def test_row_and_exec_tracers_of_the_user_do_not_disturb_the_catalog(path: str) 
     db.execute("INSERT INTO t VALUES ('x', 1)")
     assert db.execute("SELECT b FROM t").fetchall() == [{"row": (1,)}]
     assert len(seen) == 3
+    db.close()
+
+
+def test_another_process_is_told_busy(path: str) -> None:
+    db = connect(path)
+    db.execute(SCHEMA)
+    code = (
+        "import sys, apsw, lsmsql\n"
+        "db = lsmsql.connect(sys.argv[1], options=lsmsql.Options(lock_timeout=0.05))\n"
+        "try:\n    db.execute('SELECT * FROM t').fetchall()\n"
+        "except apsw.BusyError as error:\n    print(error)\n"
+    )
+    result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=60)
+    assert path + "-lsm" in result.stdout
     db.close()
