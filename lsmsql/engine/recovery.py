@@ -16,7 +16,7 @@ from .manifest.current import read_current
 from .manifest.manifest import Manifest
 from .manifest.version import Version
 from .manifest.version_edit import VersionEdit
-from .replay import Replayed, replay_wals
+from .replay import Replayed, catalog_end, replay_wals
 from .sstable.reader import close_table, open_table
 from .storage.filenames import FileKind, file_name, parse_file_name
 from .storage.filesystem import FileSystem
@@ -57,6 +57,7 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
     tables: dict[int, Table] = {}
     try:
         _open_tables(line, tables)
+        _refuse_lost_wals(line)
         replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options)
         return _begin(line, tables, replayed)
     except BaseException:
@@ -104,6 +105,24 @@ def _open_tables(line: VersionLine, tables: dict[int, Table]) -> None:
         if table.source.properties.edit_number > version.number:
             message = f"the SSTable knows of version edit {table.source.properties.edit_number}, but the manifest ends at {version.number}"
             raise CorruptionError(table.source.path, None, message, "the manifest is older than the SSTable: restore the newer one")
+
+
+def _refuse_lost_wals(line: VersionLine) -> None:
+    """CorruptionError if a WAL is newer than all those that the manifest names and yet holds more than its catalog.
+
+    Commits go into a WAL only after the edit that names it is durable, so that edit must have been damaged. Other WALs that nothing names
+    were flushed or discarded, by an edit at which a newer one was live, or their making was interrupted."""
+    fs = line.fs
+    newest = max(line.version.wals, default=0)
+    for name in fs.list(line.directory):
+        parsed = parse_file_name(name)
+        if parsed is None or parsed.kind is not FileKind.WAL or parsed.number <= newest:
+            continue
+        path = fs.join(line.directory, name)
+        end = catalog_end(fs, path)
+        if fs.size(path) > end:
+            message = "the WAL holds commits, but the manifest does not name it"
+            raise CorruptionError(path, end, message, "the manifest is older than the WAL: restore the newer one")
 
 
 def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed) -> Recovered:

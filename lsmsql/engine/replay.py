@@ -104,6 +104,16 @@ def _open_catalog(fs: FileSystem, directory: str, wal_id: int, version: Version,
     return _OldWal(wal_id, path, cipher, catalog, first)
 
 
+def catalog_end(fs: FileSystem, path: str) -> int:
+    """Where the first record of a WAL ends by its own word."""
+    file = fs.open(path)
+    try:
+        header = file.read_at(0, HEADER_BYTES)
+    finally:
+        file.close()
+    return HEADER_BYTES + int.from_bytes(header[_LENGTH_FIELD], "little")
+
+
 class _Replay:
     """One WAL into one arena."""
 
@@ -172,6 +182,10 @@ class _Replay:
                 self._damage(record.offset, message, torn=False)
                 if self._mode == "skip_corrupt":
                     continue
+                return record.offset
+            if record.seqno - 1 > max(result.seqno, self._version.last_seqno) and self._mode != "skip_corrupt":
+                # Seqnos that are not in the WAL are those of ingested rows, and their edit was durable before this record was written.
+                self._damage(record.offset, f"the commit before this one, seqno {record.seqno - 1}, is in no WAL and no SSTable", torn=False)
                 return record.offset
             self._arena.begin()
             try:

@@ -59,7 +59,7 @@ def test_a_database_whose_maker_was_killed_survives_a_power_loss_in_the_next_ope
     fs.watch = before_the_last_sync
     open_database(fs, TINY).close()
     (disk,) = disks
-    second = [image for image in crashes_of_opening(disk)]
+    second = crashes_of_opening(disk)
     assert len(second) > 20
 
 
