@@ -25,6 +25,7 @@ $(VENV)/bin/python:
 $(VENV)/built: $(VENV)/bin/python $(SOURCES)
 	@echo "== installing lsmsql and building its kernels"
 	$(PY) -m pip install -q --no-build-isolation -e .
+	@$(PY) -c "from lsmsql.engine.kernel import COMPILED; print('== kernels:', 'compiled' if COMPILED else 'left out, plain Python does their work')"
 	@touch $@
 
 $(VENV)/tools: $(VENV)/built
