@@ -119,8 +119,8 @@ def _refuse_lost_wals(line: VersionLine) -> None:
         if parsed is None or parsed.kind is not FileKind.WAL or parsed.number <= newest:
             continue
         path = fs.join(line.directory, name)
-        end = catalog_end(fs, path)
-        if fs.size(path) > end:
+        end = catalog_end(fs, path, parsed.number, line.keyring)
+        if end is not None and fs.size(path) > end:
             message = "the WAL holds commits, but the manifest does not name it"
             raise CorruptionError(path, end, message, "the manifest is older than the WAL: restore the newer one")
 

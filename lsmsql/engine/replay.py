@@ -78,14 +78,9 @@ def _open_catalog(fs: FileSystem, directory: str, wal_id: int, version: Version,
     path = fs.join(directory, file_name(FileKind.WAL, wal_id))
     cipher = keyring.cipher(wal_id) if keyring else None
     try:
-        file = fs.open(path)
+        data = _first_record(fs, path)
     except FileNotFoundError:
         raise CorruptionError(path, None, "the WAL that the manifest names is missing", "restore it from a backup") from None
-    try:
-        header = file.read_at(0, HEADER_BYTES)
-        data = header + file.read_at(HEADER_BYTES, int.from_bytes(header[_LENGTH_FIELD], "little"))
-    finally:
-        file.close()
     records, end = scan_records(path, data, wal_id, cipher)
     if not records:
         raise CorruptionError(path, 0, f"the WAL's catalog is damaged: {end.reason or 'it is missing'}")
@@ -104,14 +99,20 @@ def _open_catalog(fs: FileSystem, directory: str, wal_id: int, version: Version,
     return _OldWal(wal_id, path, cipher, catalog, first)
 
 
-def catalog_end(fs: FileSystem, path: str) -> int:
-    """Where the first record of a WAL ends by its own word."""
+def catalog_end(fs: FileSystem, path: str, wal_id: int, keyring: Keyring | None) -> int | None:
+    """Where the first record of a WAL ends; None if it is not whole."""
+    records, _ = scan_records(path, _first_record(fs, path), wal_id, keyring.cipher(wal_id) if keyring else None)
+    return records[0].length if records else None
+
+
+def _first_record(fs: FileSystem, path: str) -> bytes:
+    """The bytes of the first record of a log, as far as they are there."""
     file = fs.open(path)
     try:
         header = file.read_at(0, HEADER_BYTES)
+        return header + file.read_at(HEADER_BYTES, int.from_bytes(header[_LENGTH_FIELD], "little"))
     finally:
         file.close()
-    return HEADER_BYTES + int.from_bytes(header[_LENGTH_FIELD], "little")
 
 
 class _Replay:
