@@ -13,7 +13,7 @@ from .flush import flush_generation
 from .generation import Generation
 from .manifest.version import Levels, Version
 from .pins import Pins
-from .read_state import ReadState
+from .read_state import LiveVersion
 from .sstable.writer import TableSink
 from .version_line import VersionLine
 
@@ -81,21 +81,21 @@ class Upkeep:
     def compact_next(self) -> bool:
         """Run the most urgent compaction; False if none is due. An error is kept in `error` and raised."""
         with self.compacting:
-            state = self._line.published.state
-            compaction = self._pick(state.version)
+            live = self._line.published.state.live
+            compaction = self._pick(live.version)
             if compaction is None:
                 return False
-            self._compact(compaction, state)
+            self._compact(compaction, live)
         self.on_change()
         return True
 
     def compact_all(self, tree_id: int) -> None:
         """Merge all tables of a tree into one level."""
         with self.compacting:
-            state = self._line.published.state
-            compaction = pick_all(state.version, tree_id, self._pins.retention()[0])
+            live = self._line.published.state.live
+            compaction = pick_all(live.version, tree_id, self._pins.retention()[0])
             if compaction is not None:
-                self._compact(compaction, state)
+                self._compact(compaction, live)
         self.on_change()
 
     def _pick(self, version: Version) -> Compaction | None:
@@ -117,13 +117,13 @@ class Upkeep:
         self._idle = version
         return None
 
-    def _compact(self, compaction: Compaction, state: ReadState) -> None:
-        """state: the one whose version the compaction was picked from; it keeps the inputs open."""
+    def _compact(self, compaction: Compaction, live: LiveVersion) -> None:
+        """live: the version that the compaction was picked from. It keeps the inputs open; the whole read state would keep memtables, too."""
         line = self._line
         with _Sticky(self):
             self.check()
             floor, retained = self._pins.retention()
-            version = state.version
+            version = live.version
             sink = TableSink(
                 fs=line.fs,
                 directory=line.directory,
@@ -137,7 +137,7 @@ class Upkeep:
                 edit_number=version.number,
                 pace=self._pace,
             )
-            edit = run(compaction, state.live.tables, sink, floor=floor, snapshots=retained)
+            edit = run(compaction, live.tables, sink, floor=floor, snapshots=retained)
             opened = {}
             if not compaction.trivial_move:
                 line.fs.sync_directory(line.directory)  # Before the edit, which removes the inputs: the outputs must be found after a crash.

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import threading
 import time
+import weakref
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import lsmsql
 from lsmsql import Error, Options
+from lsmsql.engine.compaction.job import run
 from lsmsql.engine.pace import Pace
 from tests.proof.fault_filesystem import FaultFileSystem
 
@@ -261,3 +264,26 @@ def test_every_option_of_size_can_be_one() -> None:
         assert rows(tree) == expected
     with open_database(fs, None) as engine:
         assert rows(engine.tree("kv")) == expected
+
+
+def test_a_compaction_does_not_keep_memtables_that_are_flushed_meanwhile(monkeypatch: pytest.MonkeyPatch) -> None:
+    engine = open_database(memory())
+    tree = engine.tree("t")
+    tree.put(b"a", b"1")
+    engine.flush()
+    tree.put(b"b", b"2")
+    kept: list[bool] = []
+
+    def watch(*arguments: Any, **more: Any) -> Any:
+        line = upkeep._line  # type: ignore[attr-defined]
+        before = weakref.ref(line.published.state)
+        line.touch()
+        kept.append(before() is not None)
+        return run(*arguments, **more)
+
+    upkeep = engine._upkeep
+    monkeypatch.setattr("lsmsql.engine.upkeep.run", watch)
+    engine.compact()
+    assert kept == [False]
+    assert rows(tree) == {b"a": b"1", b"b": b"2"}
+    engine.close()
