@@ -39,7 +39,7 @@ def main() -> int:
 
     db = lsmsql.connect(str(arguments.database), key=KEY)
     db.execute(TABLE)
-    logical = load(db, arguments.root, paths)
+    load(db, arguments.root, paths)
     questions(db)
     total = time_travel(db)
     db.close()
@@ -48,6 +48,7 @@ def main() -> int:
     assert db.execute("SELECT count(*), sum(size) FROM files").fetchone() == total, "the reopened table differs"
     print(f"\nReopened: {total[0]:,} rows, {megabytes(total[1])} of content, just as before closing.")
     db.execute("SELECT lsm_compact()")
+    logical = db.execute("SELECT sum(length(path) + length(package) + length(suffix) + 24 + length(content)) FROM files").get
     db.close()
     stored = sum(file.stat().st_size for file in arguments.database.parent.glob(arguments.database.name + "*/*"))
     print(f"On disk, compressed and encrypted: {megabytes(stored)} for {megabytes(logical)} of rows ({stored / max(logical, 1):.0%}).")
@@ -61,8 +62,8 @@ def make_way(database: Path) -> None:
         shutil.rmtree(file) if file.is_dir() else file.unlink()
 
 
-def load(db: Any, root: Path, paths: list[Path]) -> int:
-    """Insert every file, in transactions of about 64 MiB. Returns the bytes of all rows."""
+def load(db: Any, root: Path, paths: list[Path]) -> None:
+    """Insert every file, in transactions of about 64 MiB."""
     started = time.perf_counter()
     logical = pending = done = 0
     db.execute("BEGIN")
@@ -81,7 +82,6 @@ def load(db: Any, root: Path, paths: list[Path]) -> int:
     seconds = time.perf_counter() - started
     progress(done, len(paths), logical, last=True)
     print(f"Loaded {done:,} files, {megabytes(logical)}, in {seconds:.1f} s ({logical / seconds / 1e6:.0f} MB/s).")
-    return logical
 
 
 def rows_of(root: Path, paths: list[Path]) -> Iterator[Row]:
