@@ -7,6 +7,8 @@ from dataclasses import replace
 from proof.fault_filesystem import FaultFileSystem, Operation
 from proof.workload import TINY, open_database
 
+import lsmsql
+
 LAZY = replace(TINY, durability="normal", memtable_bytes=1 << 16)
 
 
@@ -72,3 +74,13 @@ def crashes_of_opening(disk: FaultFileSystem) -> list[FaultFileSystem]:
         with open_database(image, TINY) as engine:
             assert engine.tree_names() == []
     return images
+
+
+def test_a_backward_scan_goes_on_at_the_empty_key_when_the_memtable_has_changed() -> None:
+    with lsmsql.open(":memory:", TINY) as engine:
+        tree = engine.tree("a")
+        tree.put_many([(b"", b"1"), (b"b", b"2")])
+        scan = tree.scan(reverse=True)
+        assert scan.fill(1) == [(b"b", b"2")]
+        tree.put(b"a", b"3")
+        assert list(scan) == [(b"", b"1")]

@@ -212,7 +212,7 @@ def cursor_sleep(cursor):
     size: cython.size_t = cursor.head.key_size
     if not cursor.memory or cursor.head.state != LIVE:
         return 0
-    if size > cursor.saved_room:
+    if size >= cursor.saved_room:  # Room for the empty key too: no memory would mean no position.
         room: cython.size_t = 2 * size + 64
         memory: Room = cython.cast(Room, realloc(cursor.saved, room))
         if memory == cython.NULL:
