@@ -31,7 +31,7 @@ _OPERATORS = {
     apsw.SQLITE_INDEX_CONSTRAINT_LIMIT: "LIMIT",
     apsw.SQLITE_INDEX_CONSTRAINT_OFFSET: "OFFSET",
 }
-WIDE = 63  # SQLite tells one by one only of the columns below this number whether they are used
+WIDE = 61  # columns from which on, with the hidden ones, the mask of used columns cannot tell an UPDATE from a SELECT of everything
 _ROWS = 1_000_000  # assumed for every table
 _ROW_COST = 1.0
 _SEEK_COST = 10.0
@@ -74,7 +74,7 @@ def choose(
     used: column numbers; the number 63 stands for itself and all above it. UsageError for a use of `_snapshot` other than = and IN.
     """
     columns = _used_columns(schema, used)
-    snapshot = _snapshot_constraint(schema, constraints, columns, updating=len(used) == 64 and len(schema.columns) + 3 < 63)
+    snapshot = _snapshot_constraint(schema, constraints, columns, updating=len(used) == 64 and len(schema.columns) < WIDE)
     if snapshot is not None and not constraints[snapshot].usable:
         return None
     search = _Search(key_parts(schema), constraints)
@@ -216,7 +216,7 @@ def _snapshot_constraint(schema: TableSchema, constraints: list[Constraint], col
             found = number
     if updating and found is not None:
         raise UsageError(f"lsm: the past cannot be changed; UPDATE without _snapshot: {schema.name}")
-    if found is None and hidden in columns and not updating and hidden < WIDE:
+    if found is None and not updating and hidden in columns and hidden < WIDE:
         raise snapshot_misused(schema)
     return found
 

@@ -125,3 +125,15 @@ def test_a_damaged_row_is_a_corruption_error(db: Connection) -> None:
         tree.put(b"\x80" + b"\x00" * 6 + b"\x01", value)
         with pytest.raises(CorruptionError, match="a row of table t cannot be read"):
             db.execute("SELECT v FROM t").fetchall()
+
+
+@pytest.mark.parametrize("count", [59, 60, 61, 62, 63, 64])
+def test_tables_about_as_wide_as_the_column_mask_can_be_changed(db: Connection, count: int) -> None:
+    db.execute(f"CREATE VIRTUAL TABLE t USING lsm({', '.join(f'c{n}' for n in range(count))}, PRIMARY KEY (c0))")
+    db.execute(f"INSERT INTO t VALUES ({', '.join(str(n) for n in range(count))})")
+    db.execute("UPDATE t SET c1 = 'new' WHERE c0 = 0")
+    db.execute(f"UPDATE t SET c2 = o.c{count - 1} FROM t AS o WHERE o.c3 = t.c3")
+    assert db.execute("SELECT c0, c1, c2, c3 FROM t").fetchall() == [(0, "new", count - 1, 3)]
+    for sql in ("SELECT _snapshot FROM t", "SELECT *, _snapshot, _seqno, _key FROM t", "SELECT c0 FROM t WHERE _snapshot = 1 OR c0 = 0"):
+        with pytest.raises(UsageError, match="_snapshot can only be used"):
+            db.execute(sql).fetchall()
