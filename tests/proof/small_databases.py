@@ -89,7 +89,7 @@ def cut_short(key: bytes | None = None) -> AtRest:
     disk = life.fs.copy()
     disk.unguarded = hold_up
     other = Life(disk, replace(OPTIONS, background=True, memtable_bytes=1, sealed_max=8, l0_tables=100, manifest_bytes=1 << 20), key)
-    other.states, other.lives = life.states, life.lives
+    other.states, other.lives, other.commits = life.states, life.lives, life.commits
     try:
         other.open()
         assert flushing.wait(30)

@@ -29,6 +29,7 @@ TINY = Options(
     manifest_bytes=700,
 )
 
+Change = Callable[["State"], "State"]
 Contents = Mapping[bytes, bytes]
 
 
@@ -104,14 +105,14 @@ class Life:
         self.states = [State()]
         self.acknowledged = 0
         self.durable = 0
-        self.lives = 0
+        self.lives = self.commits = 0
         self.doing = "nothing"
 
-    def _step(self, doing: str, act: Callable[[], Any], state: State | None = None, sealing: bool = False) -> None:
+    def _step(self, doing: str, act: Callable[[], Any], change: Change | None = None, sealing: bool = False) -> None:
         """sealing: makes everything before it durable too, whatever the durability."""
         self.doing = doing
-        if state is not None:
-            self.states.append(state)
+        if change is not None:
+            self.states.append(change(self.state))
         act()
         self.acknowledged = len(self.states) - 1
         if sealing or self.options.durability == "full":
@@ -137,20 +138,27 @@ class Life:
 
     def create(self, name: str) -> None:
         self.lives += 1
-        self._step(f"create {name}", lambda: self.engine.tree(name), replace(self.state, trees={**self.state.trees, name: Tree(self.lives)}))
+        tree = Tree(self.lives)
+        self._step(f"create {name}", lambda: self.engine.tree(name), lambda state: replace(state, trees={**state.trees, name: tree}))
 
     def drop(self, name: str) -> None:
-        trees = {other: tree for other, tree in self.state.trees.items() if other != name}
-        self._step(f"drop {name}", lambda: self.engine.drop_tree(name), replace(self.state, trees=trees), sealing=True)
+        def change(state: State) -> State:
+            return replace(state, trees={other: tree for other, tree in state.trees.items() if other != name})
+
+        self._step(f"drop {name}", lambda: self.engine.drop_tree(name), change, sealing=True)
 
     def commit(self, *operations: tuple[str, bytes, bytes | None]) -> None:
-        """One batch of (tree, key, value; None deletes); the number of the new state is put into each of its trees beside them."""
-        mark = b"%d" % len(self.states)
+        """One batch of (tree, key, value; None deletes); its number is put into each of its trees beside them."""
+        self.commits += 1
+        mark = b"%d" % self.commits
         every = [*operations, *((name, MARK, mark) for name in sorted({name for name, _, _ in operations}))]
-        trees = dict(self.state.trees)
-        for name, key, value in every:
-            after = {other: old for other, old in trees[name].contents.items() if other != key}
-            trees[name] = replace(trees[name], contents=after if value is None else {**after, key: value})
+
+        def change(state: State) -> State:
+            trees = dict(state.trees)
+            for name, key, value in every:
+                after = {other: old for other, old in trees[name].contents.items() if other != key}
+                trees[name] = replace(trees[name], contents=after if value is None else {**after, key: value})
+            return replace(state, trees=trees)
 
         def act() -> None:
             with self.engine.batch() as batch:
@@ -160,34 +168,39 @@ class Life:
                     else:
                         batch.put(self.engine.tree(name), key, value)
 
-        self._step(f"commit {len(self.states)}", act, replace(self.state, trees=trees))
+        self._step(f"commit {self.commits}", act, change)
 
     def put(self, name: str, key: bytes, value: bytes) -> None:
-        tree = self.state.trees[name]
-        after = replace(tree, contents={**tree.contents, key: value})
-        self._step(
-            f"put {len(self.states)}", lambda: self.engine.tree(name).put(key, value), replace(self.state, trees={**self.state.trees, name: after})
-        )
+        self._step(f"put {key!r}", lambda: self.engine.tree(name).put(key, value), adding(name, {key: value}))
 
     def ingest(self, name: str, rows: list[tuple[bytes, bytes]]) -> None:
-        tree = self.state.trees[name]
-        after = replace(tree, contents={**tree.contents, **dict(rows)})
-        trees = {**self.state.trees, name: after}
-        self._step(f"ingest {len(self.states)}", lambda: self.engine.tree(name).ingest(rows), replace(self.state, trees=trees), sealing=True)
+        self._step(f"ingest {rows[0][0]!r}", lambda: self.engine.tree(name).ingest(rows), adding(name, dict(rows)), sealing=True)
 
     def snapshot(self, label: str) -> None:
-        snapshots = {**self.state.snapshots, label: self.state.trees}
-        self._step(f"snapshot {label}", lambda: self.engine.snapshot(label), replace(self.state, snapshots=snapshots), sealing=True)
+        def change(state: State) -> State:
+            return replace(state, snapshots={**state.snapshots, label: state.trees})
+
+        self._step(f"snapshot {label}", lambda: self.engine.snapshot(label), change, sealing=True)
 
     def release(self, label: str) -> None:
-        snapshots = {other: old for other, old in self.state.snapshots.items() if other != label}
-        self._step(f"release {label}", lambda: self.engine.release(label), replace(self.state, snapshots=snapshots))
+        def change(state: State) -> State:
+            return replace(state, snapshots={other: old for other, old in state.snapshots.items() if other != label})
+
+        self._step(f"release {label}", lambda: self.engine.release(label), change)
 
     def flush(self) -> None:
         self._step("flush", lambda: self.engine.flush(), sealing=True)
 
     def compact(self) -> None:
         self._step("compact", lambda: self.engine.compact())
+
+
+def adding(name: str, rows: Contents) -> Change:
+    def change(state: State) -> State:
+        tree = state.trees[name]
+        return replace(state, trees={**state.trees, name: replace(tree, contents={**tree.contents, **rows})})
+
+    return change
 
 
 def full_life(life: Life) -> None:
