@@ -10,7 +10,7 @@ from __future__ import annotations
 import threading
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from time import time_ns
 from typing import NoReturn
 
@@ -84,30 +84,28 @@ class CommitLine:
     # The fast path: one operation, durability "normal", nobody waiting. `begin` is not called: between commits no record is open.
 
     def put(self, tree: int, key: bytes, value: bytes) -> None:
-        if self._slow or type(key) is not bytes or type(value) is not bytes or not self._lock.acquire(False):
-            self._one(tree, Kind.VALUE, key, value)
-            return
-        try:
-            try:
-                self._arena.put(tree, key, value)
-            except BaseException as error:
-                self._reject(error)
-            self._finish(tree)
-        finally:
-            self._lock.release()
+        if not (self._slow or type(key) is not bytes or type(value) is not bytes or self._lock.locked()):
+            with self._lock:  # Never by acquire(): an interrupt behind it would leave the lock held for good.
+                if not self._slow:
+                    try:
+                        self._arena.put(tree, key, value)
+                    except BaseException as error:
+                        self._reject(error)
+                    self._finish(tree)
+                    return
+        self._one(tree, Kind.VALUE, key, value)
 
     def delete(self, tree: int, key: bytes) -> None:
-        if self._slow or type(key) is not bytes or not self._lock.acquire(False):
-            self._one(tree, Kind.TOMBSTONE, key, b"")
-            return
-        try:
-            try:
-                self._arena.delete(tree, key)
-            except BaseException as error:
-                self._reject(error)
-            self._finish(tree)
-        finally:
-            self._lock.release()
+        if not (self._slow or type(key) is not bytes or self._lock.locked()):
+            with self._lock:
+                if not self._slow:
+                    try:
+                        self._arena.delete(tree, key)
+                    except BaseException as error:
+                        self._reject(error)
+                    self._finish(tree)
+                    return
+        self._one(tree, Kind.TOMBSTONE, key, b"")
 
     def _reject(self, error: BaseException) -> NoReturn:
         """Nothing was written: forget the open record, and say what was wrong with it."""
@@ -146,23 +144,25 @@ class CommitLine:
         """Commit an encoded batch; returns its seqno. Concurrent callers share one write and one sync."""
         request = _Request(payload, trees, durability or self._durability)
         self._refuse_reentry()
-        self._waiting.append(request)
-        with self._lock:  # Who waits here is often done by the time it gets in.
-            while not request.done:
-                self._lead()
+        try:
+            self._waiting.append(request)
+            with self._lock:  # Who waits here is often done by the time it gets in.
+                while not request.done:
+                    self._lead()
+        except BaseException:
+            with suppress(ValueError):
+                self._waiting.remove(request)  # Interrupted before its turn: nobody else may commit it.
+            raise
         if request.error is not None:
             raise request.error
         return request.seqno
 
     def _lead(self) -> None:
         """Commit the batches that wait, oldest first, as far as one write should go."""
-        group: list[_Request] = []
-        size = 0
-        while self._waiting and (not group or size + len(self._waiting[0].payload) <= GROUP_BYTES_MAX):
-            group.append(self._waiting.popleft())
-            size += len(group[-1].payload)
+        taken: list[_Request] = []
         try:
-            group = self._admit_group(group, size)
+            size = self._take_group(taken)
+            group = self._admit_group(taken, size)
             if len(group) == 1:
                 request = group[0]
                 self._arena.begin()
@@ -170,18 +170,30 @@ class CommitLine:
                     self._arena.append(request.payload)
                 except BaseException as error:
                     self._reject(error)
+                request.seqno = self._published.seqno + 1
                 self._finish(request.trees[0], request.durability, request.trees)
-                request.seqno = self._published.seqno
             elif group:
                 self._finish_group(group)
         except BaseException as error:
-            for request in group:
-                request.error = error if not request.error else request.error
+            for request in taken:
+                if request.error is None and not 0 < request.seqno <= self._published.seqno:
+                    # An interrupt is for the thread that it came to.
+                    request.error = error if isinstance(error, Exception) else Error(f"the write was given up, for another thread: {error!r}")
             if not isinstance(error, Exception):
                 raise
         finally:
-            for request in group:
+            for request in taken:
                 request.done = True
+
+    def _take_group(self, taken: list[_Request]) -> int:
+        """Move what waits to `taken`, which the caller answers whatever happens here. Returns the bytes of its payloads."""
+        waiting = self._waiting
+        size = 0
+        while waiting and (not taken or size + len(waiting[0].payload) <= GROUP_BYTES_MAX):
+            taken += (waiting[0],)
+            waiting.popleft()
+            size += len(taken[-1].payload)
+        return size
 
     def _admit_group(self, group: list[_Request], size: int) -> list[_Request]:
         """The requests that may be committed; the others get their error."""
@@ -192,7 +204,6 @@ class CommitLine:
                 admitted.append(request)
             except UsageError as error:
                 request.error = error
-                request.done = True
         return admitted
 
     # Under the lock.

@@ -1,0 +1,111 @@
+"""Interrupts (Ctrl-C) that come while the engine is at work leave nothing locked, lost or half closed."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections.abc import Callable
+from dataclasses import replace
+from types import FrameType
+from typing import Any
+
+import pytest
+
+from lsmsql import Error
+
+from .database_world import INLINE, memory, open_database, rows
+
+
+class Interrupted(BaseException):
+    """Stands for KeyboardInterrupt."""
+
+
+def interrupt_at(event: int, call: Callable[[], Any]) -> bool:
+    """Call, and raise Interrupted where the `event`th call of a C function returns, as a signal would; False if there are fewer."""
+    seen = 0
+
+    def profile(frame: FrameType, what: str, _: Any) -> None:
+        nonlocal seen
+        if what == "c_return" and not frame.f_code.co_filename.startswith("<"):
+            seen += 1
+            if seen == event:
+                sys.setprofile(None)
+                raise Interrupted
+
+    sys.setprofile(profile)
+    try:
+        call()
+    except Interrupted:
+        pass
+    finally:
+        sys.setprofile(None)
+    return seen >= event
+
+
+@pytest.mark.parametrize("operation", ["put", "delete", "put_many", "batch"])
+def test_an_interrupted_write_never_leaves_the_commit_line_locked(operation: str) -> None:
+    options = replace(INLINE, durability="normal", memtable_bytes=1 << 20)
+    event = 0
+    more = True
+    while more:
+        event += 1
+        with open_database(memory(), options) as engine:
+            tree = engine.tree("kv")
+            tree.put(b"first", b"1")
+            batch = engine.batch()
+            batch.put(tree, b"key", b"value")
+            calls: dict[str, Callable[[], Any]] = {
+                "put": lambda: tree.put(b"key", b"value"),
+                "delete": lambda: tree.delete(b"key"),
+                "put_many": lambda: tree.put_many([(b"key", b"value")]),
+                "batch": lambda: engine.commit(batch),
+            }
+            more = interrupt_at(event, calls[operation])
+            assert not engine._commits._lock.locked(), event
+            _try_to_put(tree)
+    assert event > 3
+
+
+def _try_to_put(tree: Any) -> None:
+    try:
+        tree.put(b"after", b"2")
+    except Error:
+        pass  # Once bytes have gone to the WAL, only opening again can tell where it ends.
+
+
+def test_an_interrupt_of_the_leader_reaches_no_other_thread_and_hangs_none() -> None:
+    with open_database(memory()) as engine:
+        tree = engine.tree("kv")
+        line = engine._commits
+        errors: list[BaseException] = []
+        begun = threading.Barrier(3)
+
+        def write(number: int) -> None:
+            begun.wait()
+            try:
+                with engine.batch() as batch:
+                    batch.put(tree, b"%d" % number, b"v")
+            except BaseException as error:
+                errors.append(error)
+
+        threads = [threading.Thread(target=write, args=(number,), daemon=True) for number in range(2)]
+        admit = line.admit
+
+        def interrupted(*_: Any) -> None:
+            line.admit = admit  # type: ignore[method-assign]
+            raise Interrupted
+
+        with line._lock:
+            for thread in threads:
+                thread.start()
+            begun.wait()
+            while len(line._waiting) < 2:
+                pass
+            line.admit = interrupted  # type: ignore[method-assign]
+        for thread in threads:
+            thread.join(10)
+            assert not thread.is_alive(), "it hangs"
+        assert sorted(type(error) for error in errors if not isinstance(error, Error)) == [Interrupted]
+        assert sum(isinstance(error, Error) for error in errors) == 1
+        tree.put(b"after", b"1")
+        assert set(rows(tree)) == {b"after"}
