@@ -1,0 +1,120 @@
+"""One list of operations under every kind of options: how the data is kept may not show in what is seen."""
+
+from __future__ import annotations
+
+import json
+import os
+import random
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+from proof.history import generated, history
+from proof.judge import LONG
+from proof.workload import KEY
+
+from lsmsql import Options
+from lsmsql.engine import kernel
+
+ROOT = Path(__file__).parents[2]
+COUNT = 250
+SEEDS = range(40) if LONG else range(3)
+PLAIN = Options(background=False, durability="off", l0_slowdown=1000, l0_stop=1000)
+
+EXTREMES: dict[str, Options] = {
+    "memtable_bytes=1": replace(PLAIN, memtable_bytes=1),
+    "block_bytes=1": replace(PLAIN, memtable_bytes=800, block_bytes=1),
+    "table_bytes=1": replace(PLAIN, memtable_bytes=800, table_bytes=1),
+    "cache_bytes=0": replace(PLAIN, memtable_bytes=800, cache_bytes=0, block_bytes=64),
+    "filter_bits=0": replace(PLAIN, memtable_bytes=800, filter_bits=0),
+    "filter_bits=1": replace(PLAIN, memtable_bytes=800, filter_bits=1),
+    "compression=none": replace(PLAIN, memtable_bytes=800, compression="none"),
+    "l0_tables=1": replace(PLAIN, memtable_bytes=800, l0_tables=1, level_bytes=400, level_ratio=2, table_bytes=300),
+    "l0_tables=100": replace(PLAIN, memtable_bytes=800, l0_tables=100),
+    "manifest_bytes=0": replace(PLAIN, memtable_bytes=800, manifest_bytes=0, durability="full"),
+    "levels": replace(PLAIN, memtable_bytes=300, block_bytes=64, table_bytes=200, l0_tables=2, level_bytes=300, level_ratio=2),
+    "all at once": replace(
+        PLAIN, memtable_bytes=1, block_bytes=1, table_bytes=1, cache_bytes=0, filter_bits=0, l0_tables=1, level_bytes=1, manifest_bytes=0
+    ),
+    "threads": replace(PLAIN, background=True, durability="normal", memtable_bytes=800, table_bytes=300, l0_tables=1, level_bytes=400, level_ratio=2),
+    "threads, slow": replace(PLAIN, background=True, memtable_bytes=1, sealed_max=1, l0_tables=1, l0_slowdown=1, l0_stop=1),
+}
+
+_truths: dict[int, list[str]] = {}
+
+
+def truth(seed: int) -> list[str]:
+    """The history where nothing ever leaves the memtable."""
+    if seed not in _truths:
+        _truths[seed] = history(PLAIN, None, "", seed, COUNT)
+    return _truths[seed]
+
+
+def compare(seed: int, found: list[str], options: Options, more: str = "") -> None:
+    operations = [*generated(seed, COUNT), *["the end"] * 4]
+    for number, (expected, now) in enumerate(zip(truth(seed), found, strict=True)):
+        assert now == expected, (
+            f"seed {seed}, operation {number} of {COUNT}, {operations[number]!r}: {now}\nexpected {expected}\n{more} under\n{options.to_text()}"
+        )
+
+
+@pytest.mark.parametrize("name", EXTREMES)
+@pytest.mark.parametrize("seed", SEEDS)
+def test_no_option_shows(name: str, seed: int) -> None:
+    compare(seed, history(EXTREMES[name], None, "", seed, COUNT), EXTREMES[name])
+
+
+@pytest.mark.parametrize("after", ["flush", "compact", "reopen"])
+@pytest.mark.parametrize("seed", SEEDS)
+@pytest.mark.parametrize("secret", [None, KEY], ids=["plain", "encrypted"])
+def test_nothing_done_in_between_shows(after: str, seed: int, secret: bytes | None) -> None:
+    options = replace(PLAIN, table_bytes=300, block_bytes=64, level_bytes=400, level_ratio=2, l0_tables=3)
+    compare(seed, history(options, secret, after, seed, COUNT), options, f"{after} after each, {'encrypted' if secret else 'plain'}")
+
+
+@pytest.mark.parametrize("seed", range(200 if LONG else 12))
+def test_random_options_do_not_show(seed: int) -> None:
+    dice = random.Random(seed)
+    options = Options(
+        background=dice.random() < 0.3,
+        durability=dice.choice(("full", "normal", "off")),
+        memtable_bytes=dice.choice((1, 100, 1000, 5000)),
+        sealed_max=dice.choice((1, 2, 5)),
+        cache_bytes=dice.choice((0, 300, 1 << 20)),
+        compression=dice.choice(("zstd", "none")),
+        block_bytes=dice.choice((1, 50, 300, 8192)),
+        table_bytes=dice.choice((1, 300, 2000)),
+        filter_bits=dice.choice((0, 1, 10, 64)),
+        l0_tables=dice.choice((1, 2, 4)),
+        l0_slowdown=dice.choice((4, 1000)),
+        l0_stop=1000,
+        level_bytes=dice.choice((1, 500, 3000)),
+        level_ratio=dice.choice((2, 10)),
+        manifest_bytes=dice.choice((0, 300, 100_000)),
+    )
+    secret = dice.choice((None, KEY))
+    compare(seed % len(SEEDS), history(options, secret, dice.choice(("", "", "flush")), seed % len(SEEDS), COUNT), options)
+
+
+@pytest.mark.parametrize("name", ["levels", "block_bytes=1", "memtable_bytes=1"])
+def test_the_other_kernels_see_the_same(name: str) -> None:
+    """Compiled here and plain in another process, or the other way round; where nothing is compiled, plain twice."""
+    options = EXTREMES[name]
+    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))), "LSMSQL_PURE": "1" if kernel.COMPILED else "0"}
+    asked = {"options": options.to_text(), "seed": 0, "count": COUNT, "after": ""}
+    answer = subprocess.run(
+        [sys.executable, "-m", "proof.history"], input=json.dumps(asked), capture_output=True, text=True, env=environment, cwd=ROOT, check=True
+    )
+    told = json.loads(answer.stdout)
+    assert not (told["compiled"] and kernel.COMPILED)
+    compare(0, told["history"], options, "compiled" if told["compiled"] else "plain")
+
+
+def test_the_histories_tell_something() -> None:
+    for seed in SEEDS:
+        told = truth(seed)
+        assert len(set(told)) > COUNT // 3
+        assert {"UsageError"} <= set(told)
+        assert sum(entry.count("(b'") for entry in told[-4:]) > 20
