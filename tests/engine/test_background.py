@@ -165,9 +165,12 @@ def test_writers_stop_while_level_0_is_full() -> None:
         writer = threading.Thread(target=lambda: [tree.put(b"%05d" % (i * 7 % 1000), b"x" * 50) for i in range(1000)])
         writer.start()
         deadline = time.monotonic() + 20
-        while not engine.statistics()["stops"] and time.monotonic() < deadline:
-            time.sleep(0.005)
+        before = -1
+        while (engine.statistics()["level_0_tables"] < 4 or engine.seqno != before) and time.monotonic() < deadline:  # type: ignore[operator]
+            before = engine.seqno
+            time.sleep(0.05)
         assert engine.statistics()["stops"] and engine.statistics()["level_0_tables"] >= 4  # type: ignore[operator]
+        assert writer.is_alive() and engine.seqno < 1000
     writer.join(60)
     assert engine.seqno == 1000
     engine.wait_idle()
