@@ -64,6 +64,7 @@ class Session:
         self._load_seconds: float | None = None
         self._overwrite_seconds: float | None = None
         self.pauses: tuple[list[float], list[float]] | None = None
+        self.reads = min(OPERATIONS, 10 * len(data.keys))  # keyed reads in a workload
 
     @contextmanager
     def fresh(self) -> Iterator[Adapter]:

@@ -23,7 +23,7 @@ def sql_insert(session: Session) -> float:
 
 def sql_by_key(session: Session) -> float:
     execute = session.loaded().connection.execute
-    indexes = session.data.indexes(OPERATIONS, "sql by key")
+    indexes = session.data.indexes(session.reads, "sql by key")
     keys = [session.data.keys[index] for index in indexes]
     rows = 0
     with Stopwatch() as watch:

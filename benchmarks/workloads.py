@@ -54,7 +54,7 @@ def put(session: Session) -> float:
 
 def get_present(session: Session) -> float:
     database = session.loaded()
-    keys = [session.data.keys[index] for index in session.data.indexes(OPERATIONS, "get present")]
+    keys = [session.data.keys[index] for index in session.data.indexes(session.reads, "get present")]
     missing = 0
     with Stopwatch() as watch:
         get = database.get
@@ -68,7 +68,7 @@ def get_present(session: Session) -> float:
 
 def get_many(session: Session) -> float:
     database = session.loaded()
-    indexes = session.data.indexes(OPERATIONS, "get many")
+    indexes = session.data.indexes(session.reads, "get many")
     portions = [[session.data.keys[index] for index in indexes[start : start + 100]] for start in range(0, len(indexes), 100)]
     values: list[bytes | None] = []
     with Stopwatch() as watch:
@@ -84,7 +84,7 @@ def get_many(session: Session) -> float:
 
 def get_absent(session: Session) -> float:
     database = session.loaded()
-    keys = random_keys(OPERATIONS, session.data.source("get absent"))
+    keys = random_keys(session.reads, session.data.source("get absent"))
     found = 0
     with Stopwatch() as watch:
         get = database.get
