@@ -13,6 +13,8 @@
 
 from __future__ import annotations
 
+from pathlib import PurePath
+
 from .connection import Connection, connect
 from .engine.database import Database, FileSystem
 from .errors import ClosedError, ConflictError, CorruptionError, Error, HistoryError, KeyUnavailableError, LockedError, UsageError
@@ -36,7 +38,7 @@ __all__ = [
 
 
 def open(
-    path: str,
+    path: str | PurePath,
     options: Options | None = None,
     *,
     key: str | bytes | None = None,

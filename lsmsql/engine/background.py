@@ -5,7 +5,7 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 
-from ..errors import Error
+from ..errors import ClosedError
 from .storage.filesystem import lower_thread_priority
 from .upkeep import Stopped, Upkeep
 
@@ -22,6 +22,9 @@ class Inline:
         upkeep = self._upkeep
         while upkeep.flush_next() or upkeep.compact_next():
             pass
+
+    def notify(self) -> None:
+        """Nobody waits."""
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Do what is due; then nothing is left to wait for."""
@@ -57,30 +60,40 @@ class Background:
         with self._changed:
             self._changed.notify_all()
 
+    def notify(self) -> None:
+        """Tell those who wait that upkeep has changed something."""
+        self.wake()
+
     def _run(self, work: Callable[[], bool], due: Callable[[], bool]) -> None:
         lower_thread_priority()
         upkeep = self._upkeep
-        while True:
-            waiting = self._collect()
-            with self._changed:
-                if upkeep.stopping:
-                    return
-                if upkeep.error is not None or not due():
-                    # With a timeout only while a file waits for its last reader: finalizers must not notify, since they may run anywhere.
-                    self._changed.wait(_OBSOLETE_RETRY_SECONDS if waiting else None)
-                    continue
-                self._working += 1
+        while not upkeep.stopping:
             try:
-                work()
+                self._work_or_wait(work, due)
             except Stopped:
                 pass
-            except BaseException as error:
+            except BaseException as error:  # Kept, and the thread goes on: writers wait for it, and must learn why in vain.
                 if upkeep.error is None:
                     upkeep.error = error
-            finally:
-                with self._changed:
-                    self._working -= 1
-                    self._changed.notify_all()
+                self.wake()
+
+    def _work_or_wait(self, work: Callable[[], bool], due: Callable[[], bool]) -> None:
+        upkeep = self._upkeep
+        waiting = self._collect()
+        with self._changed:
+            if upkeep.stopping:
+                return
+            if upkeep.error is not None or not due():
+                # With a timeout only while a file waits for its last reader: finalizers must not notify, since they may run anywhere.
+                self._changed.wait(_OBSOLETE_RETRY_SECONDS if waiting else None)
+                return
+            self._working += 1
+        try:
+            work()
+        finally:
+            with self._changed:
+                self._working -= 1
+                self._changed.notify_all()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         """Wait for a condition that upkeep brings about. Raises if upkeep has failed, or the database is closing."""
@@ -89,7 +102,7 @@ class Background:
             while not condition():
                 upkeep.check()
                 if upkeep.stopping:
-                    raise Error("the database is closing")
+                    raise ClosedError("the database is closing")
                 self._changed.notify_all()
                 self._changed.wait()
         upkeep.check()

@@ -108,10 +108,8 @@ class CommitLine:
         self._one(tree, Kind.TOMBSTONE, key, b"")
 
     def _reject(self, error: BaseException) -> NoReturn:
-        """Nothing was written: forget the open record, and say what was wrong with it."""
+        """Nothing was written: forget the open record."""
         self._arena.abandon()
-        if isinstance(error, (ValueError, TypeError)):
-            raise UsageError(str(error)) from None
         raise error
 
     def _one(self, tree: int, kind: Kind, key: bytes, value: bytes) -> None:
@@ -143,7 +141,7 @@ class CommitLine:
     def commit(self, payload: bytes, trees: Sequence[int], durability: str | None = None) -> int:
         """Commit an encoded batch; returns its seqno. Concurrent callers share one write and one sync."""
         request = _Request(payload, trees, durability or self._durability)
-        self._refuse_reentry()
+        self.refuse_reentry()
         try:
             self._waiting.append(request)
             with self._lock:  # Who waits here is often done by the time it gets in.
@@ -211,11 +209,12 @@ class CommitLine:
     @contextmanager
     def held(self) -> Iterator[None]:
         """The commit line stands still: no commit, no rotation, no seqno but the caller's."""
-        self._refuse_reentry()
+        self.refuse_reentry()
         with self._lock:
             yield
 
-    def _refuse_reentry(self) -> None:
+    def refuse_reentry(self) -> None:
+        """UsageError for whoever is inside an iterable that put_many is taking."""
         if self._owner == threading.get_ident():
             raise UsageError("the items of put_many may read the database while they are taken, but not write to it")
 

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Iterable
+from functools import partial
+from pathlib import PurePath
 from types import TracebackType
 from typing import Any
 
@@ -54,7 +56,7 @@ class Database:
             self._worker = Background(self._upkeep, line.obsolete.collect)
         self._worker.wake()  # For the generations that were replayed.
         self._commits = CommitLine(line, self._upkeep, self._worker, recovered.generation, recovered.previous)
-        self._upkeep.on_change = self._commits.update_pressure
+        self._upkeep.on_change = partial(_upkeep_changed, self._commits, self._worker)  # Nothing that threads hold may hold the database.
         self._commits.update_pressure()
         self._trees: dict[tuple[str, bool], Tree] = {}
         self._naming = threading.Lock()
@@ -63,7 +65,7 @@ class Database:
     @classmethod
     def open(
         cls,
-        path: str,
+        path: str | PurePath,
         options: Options | None = None,
         *,
         key: str | bytes | None = None,
@@ -71,6 +73,10 @@ class Database:
         filesystem: FileSystem | None = None,
     ) -> Database:
         """See `lsmsql.open`."""
+        if not isinstance(path, (str, PurePath)):
+            raise UsageError(f"a path is a str or pathlib.Path, not {type(path).__name__}")
+        if options is not None and not isinstance(options, Options):
+            raise UsageError(f"options are lsmsql.Options, not {type(options).__name__}")
         path = str(path)
         if path in ("", ":memory:") and filesystem is None:
             path, filesystem = "/memory", MemoryFileSystem()
@@ -105,6 +111,7 @@ class Database:
 
     def tree(self, name: str, create: bool = True) -> Tree:
         """The tree of a name. Names that start with "sql:" belong to SQL: readable, and UsageError on write. UsageError if there is none."""
+        _require_name(name)
         sql = name.startswith(SQL_PREFIX)
         return self._tree(name, create and not sql, writable=not sql)
 
@@ -199,6 +206,8 @@ class Database:
 
     def view_at(self, moment: Moment | None) -> tuple[ReadView, bool]:
         """The view for a `snapshot=` argument, and whether the caller must close it."""
+        if isinstance(moment, (ReadView, Snapshot)) and not moment.belongs_to(self._pins):
+            raise UsageError("the view or snapshot belongs to another database")
         if isinstance(moment, ReadView):
             return moment, False
         if isinstance(moment, Snapshot):
@@ -208,6 +217,8 @@ class Database:
             if moment not in names:
                 raise HistoryError(f"there is no snapshot named {moment!r}")
             return self.read_view(names[moment]), True
+        if moment is not None and not isinstance(moment, int):
+            raise UsageError(f"a moment is a view, a snapshot, its name or a seqno, not {type(moment).__name__}")
         return self.read_view(moment), True
 
     def snapshot(self, name: str | None = None) -> Snapshot:
@@ -217,6 +228,7 @@ class Database:
         self._require_open()
         if name is None:
             return Snapshot(self._pins)
+        _require_name(name)
         with self._commits.held():
             self._commits.check()
             if name in self._line.version.snapshots:
@@ -281,23 +293,26 @@ class Database:
         Closing twice is allowed. An OSError of the last sync is raised after everything else was done."""
         if self._closed:  # Without the lock: in the child of a fork nobody may be there to release it.
             return
+        self._commits.refuse_reentry()
         with self._naming:
             if self._closed:
                 return
             self._closed = _CLOSED
-        self._worker.stop()
-        with self._commits.held():
-            self._commits.refuse(ClosedError(_CLOSED))
-            try:
+        try:
+            self._worker.stop()
+            # A caller's own compaction gives up at its next chunk; files are not closed under it.
+            with self._commits.held(), self._upkeep.quiet():
+                self._commits.refuse(ClosedError(_CLOSED))
                 if not self._commits.failed:
                     self._commits.sync()
+        finally:  # Whatever happened above, an interrupt too: nobody could try again.
+            self._commits.refuse(ClosedError(_CLOSED))
+            self._line.shut(_CLOSED)
+            try:
+                self._line.close_files()
             finally:
-                self._line.shut(_CLOSED)
-                try:
-                    self._line.close_files()
-                finally:
-                    self._lock.release()
-                    open_directories.unregister(self._identity)
+                self._lock.release()
+                open_directories.unregister(self._identity)
 
     def forked(self) -> None:
         """In the child of a fork: nothing here may be used any more, and no lock can be waited for."""
@@ -313,3 +328,13 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<lsmsql.Database {self.path!r}{', closed' if self._closed else ''}>"
+
+
+def _upkeep_changed(commits: CommitLine, worker: Background | Inline) -> None:
+    commits.update_pressure()
+    worker.notify()  # Who waits for upkeep may wait for what another caller's thread has just done.
+
+
+def _require_name(name: object) -> None:
+    if not isinstance(name, str):
+        raise UsageError(f"a name is a str, not {type(name).__name__}")

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import Any, Protocol
 
-from ..errors import ClosedError, HistoryError
+from ..errors import ClosedError, HistoryError, UsageError
 from .kernel import Kind, Scan
 from .kernel import get as kernel_get
 from .kernel import get_many as kernel_get_many
@@ -19,6 +19,12 @@ class AnyTree(Protocol):
 
     @property
     def id(self) -> int: ...
+
+
+def check_bound(key: object) -> None:
+    """UsageError unless a bound of a range is bytes, or None for an open one. (`bytes(5)` would be five zeros, not an error.)"""
+    if key is not None and not isinstance(key, bytes):
+        raise UsageError(f"keys are bytes, and a bound of a range is bytes or None, not {type(key).__name__}")
 
 
 class ReadView:
@@ -70,6 +76,8 @@ class ReadView:
         since: only rows changed by a commit after this seqno (0: all); HistoryError when that is no longer known. close: close the view with
         the scan. A scan stays valid when its view is closed."""
         state = self._opened()
+        check_bound(lower)
+        check_bound(upper)
         if 0 < since < state.version.floor:
             raise HistoryError(f"changes since seqno {since} are not known any more; the oldest that are: since {state.version.floor}")
         memtables, levels = state.sources_of(tree.id)
@@ -87,6 +95,10 @@ class ReadView:
             keep=not (lower is None and upper is None and limit is None),
             on_close=self._release if close else state.release,
         )
+
+    def belongs_to(self, pins: Pins) -> bool:
+        """Whether it is a view of the database whose pins these are."""
+        return self._pins is pins
 
     def _opened(self) -> ReadState:
         if self._state is None:

@@ -27,6 +27,10 @@ class Snapshot:
         """A view at this seqno, with its own life."""
         return ReadView(self._pins, self.seqno)
 
+    def belongs_to(self, pins: Pins) -> bool:
+        """Whether it is a snapshot of the database whose pins these are."""
+        return self._pins is pins
+
     def close(self) -> None:
         """Let go. A named one stays readable by its name. Closing twice is allowed."""
         if self._open:

@@ -10,7 +10,7 @@ from .kernel import Scan
 from .kernel import get as kernel_get
 from .kernel import get_many as kernel_get_many
 from .read_state import Published
-from .read_view import ReadView
+from .read_view import ReadView, check_bound
 from .snapshot import Snapshot
 
 Moment = ReadView | Snapshot | int | str
@@ -126,6 +126,7 @@ class Tree:
         if prefix is not None:
             if lower is not None or upper is not None:
                 raise UsageError("a scan takes bounds or a prefix, not both")
+            check_bound(prefix)
             lower, upper = prefix, after_prefix(prefix)
         if limit is not None and limit < 0:
             raise UsageError(f"a scan's limit cannot be {limit}")

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 from ..errors import ClosedError, Error
 from .compaction.job import run
@@ -51,6 +52,12 @@ class Upkeep:
         """Tables in the fullest level 0 of any tree."""
         return max((len(levels[0]) for levels in self._line.version.levels.values()), default=0)
 
+    @contextmanager
+    def quiet(self) -> Iterator[None]:
+        """No flush and no compaction runs, on any thread."""
+        with self._flushing, self.compacting:
+            yield
+
     def check(self) -> None:
         """Raise the error that stopped the upkeep, if one did."""
         if self.error is not None:
@@ -74,6 +81,11 @@ class Upkeep:
             self.drain_rate = generation.arena.size / max(time.monotonic() - began, 1e-6)
         self.on_change()
         return True
+
+    @property
+    def unchanged(self) -> bool:
+        """Whether no edit is durable that is not published: then a unit of work that was broken off has left no trace."""
+        return self._line.version is self._line.published.state.version
 
     def compaction_due(self) -> bool:
         return self._pick(self._line.published.state.version) is not None
@@ -165,6 +177,10 @@ class _Sticky:
         pass
 
     def __exit__(self, _kind: object, error: BaseException | None, _trace: object) -> None:
-        if error is not None and not isinstance(error, Stopped) and self._upkeep.error is None:
-            self._upkeep.error = error
-            self._upkeep.on_change()
+        upkeep = self._upkeep
+        if error is None or isinstance(error, Stopped) or upkeep.error is not None:
+            return
+        if not isinstance(error, Exception) and upkeep.unchanged:
+            return  # An interrupt of the caller's thread: the unit is given up, its files are removed, nothing has changed.
+        upkeep.error = error
+        upkeep.on_change()

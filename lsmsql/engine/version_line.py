@@ -83,6 +83,8 @@ class VersionLine:
 
     def new_file_id(self) -> int:
         with self._edits:
+            if self.closed:
+                raise ClosedError(self.closed)
             return self._manifest.new_file_id()
 
     def open_tables(self, records: tuple[TableRecord, ...]) -> dict[int, Table]:

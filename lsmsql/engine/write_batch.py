@@ -52,10 +52,7 @@ class WriteBatch:
     def put_many(self, tree: WritableTree, items: Iterable[tuple[bytes, bytes]]) -> int:
         """Put every (key, value). When the iterable or an item raises, what came before it stays. Returns how many there were."""
         tree.require_writable(self._database)
-        try:
-            return int(self.operations.put_many(tree.id, items))
-        except (ValueError, TypeError) as error:
-            raise UsageError(str(error)) from None
+        return int(self.operations.put_many(tree.id, items))
 
     def get(self, tree: WritableTree, key: bytes) -> bytes | Literal[_Missing.MISSING] | None:
         """What the batch makes of a key: its value, None where it deletes it, MISSING where it says nothing."""
@@ -97,9 +94,4 @@ class WriteBatch:
 
 def add_operation(batch: Batch, tree: int, kind: int, key: bytes, value: bytes) -> None:
     """Append an operation to a kernel batch. UsageError, with the number and the limit, where key, value or batch are impossible."""
-    if not isinstance(key, bytes) or not isinstance(value, bytes):
-        raise UsageError(f"keys and values are bytes, not {type(key).__name__} and {type(value).__name__}")
-    try:
-        batch.add(tree, key, kind, value)
-    except (ValueError, TypeError) as error:
-        raise UsageError(str(error)) from None
+    batch.add(tree, key, kind, value)

@@ -6,6 +6,7 @@ import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from types import FrameType
 from typing import Any
 
@@ -55,10 +56,10 @@ def test_an_interrupted_write_never_leaves_the_commit_line_locked(operation: str
             batch = engine.batch()
             batch.put(tree, b"key", b"value")
             calls: dict[str, Callable[[], Any]] = {
-                "put": lambda: tree.put(b"key", b"value"),
-                "delete": lambda: tree.delete(b"key"),
-                "put_many": lambda: tree.put_many([(b"key", b"value")]),
-                "batch": lambda: engine.commit(batch),
+                "put": partial(tree.put, b"key", b"value"),
+                "delete": partial(tree.delete, b"key"),
+                "put_many": partial(tree.put_many, [(b"key", b"value")]),
+                "batch": partial(engine.commit, batch),
             }
             more = interrupt_at(event, calls[operation])
             assert not engine._commits._lock.locked(), event
@@ -109,3 +110,41 @@ def test_an_interrupt_of_the_leader_reaches_no_other_thread_and_hangs_none() -> 
         assert sum(isinstance(error, Error) for error in errors) == 1
         tree.put(b"after", b"1")
         assert set(rows(tree)) == {b"after"}
+
+
+@pytest.mark.parametrize("work", ["compact", "flush"])
+def test_an_interrupted_compaction_or_flush_does_not_stop_the_writers(work: str) -> None:
+    with open_database(memory(), replace(INLINE, memtable_bytes=1 << 20)) as engine:
+        tree = engine.tree("kv")
+        for number in range(3):
+            tree.put_many((b"%d-%d" % (number, i), b"v" * 100) for i in range(50))
+            if work == "compact":
+                engine.flush()
+        chunks = engine._upkeep._pace
+
+        def interrupted(_: int) -> None:
+            engine._upkeep._pace = chunks  # type: ignore[method-assign]
+            raise Interrupted
+
+        before = rows(tree)
+        engine._upkeep._pace = interrupted  # type: ignore[method-assign]
+        with pytest.raises(Interrupted):
+            getattr(engine, work)()
+        tree.put(b"after", b"1")
+        engine.compact()
+        assert rows(tree) == {**before, b"after": b"1"}
+
+
+def test_an_interrupted_close_still_lets_go_of_the_directory() -> None:
+    fs = memory()
+    engine = open_database(fs)
+    engine.tree("kv").put(b"a", b"1")
+    engine._worker.stop = _interrupt  # type: ignore[method-assign]
+    with pytest.raises(Interrupted):
+        engine.close()
+    with open_database(fs) as again:
+        assert rows(again.tree("kv")) == {b"a": b"1"}
+
+
+def _interrupt() -> None:
+    raise Interrupted

@@ -46,12 +46,10 @@ from cython.cimports.lsmsql.engine.kernel.operations_cy import (
 )
 from cython.cimports.lsmsql.engine.kernel.memtable_cy import Memtable, check_entry, memtable_view, write_operation
 
+from .entry_error import EntryError, pair_of
 
-_KEY_MAX = cython.declare(u64, 65_535)  # as in kinds.py
-_VALUE_MAX = cython.declare(u64, 1_000_000_000)
 _CHUNK = cython.declare(cython.size_t, (1 << 20) - 64)
 _ENTRY_BYTES = cython.declare(cython.size_t, 164)  # of payload and accounting, at 100-byte values: what arenas are sized for
-_SMALL_CHUNK = cython.declare(cython.size_t, 2000)
 _ACCOUNTED = cython.declare(u64, 40)  # bytes counted for each operation besides its payload
 
 
@@ -120,7 +118,7 @@ class MemtableArena:
         need = OP_HEADER + PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(value)
         at = self.reserve(need + OP_HEADER)
         if self.operations.ops.chunk.used - self.start - RECORD_HEADER + need + OP_HEADER > U32_MAX:
-            raise ValueError("write batch larger than 4 GiB")
+            raise EntryError("write batch larger than 4 GiB")
         selecting = self.selected != tree
         if selecting:
             ops_add_tree(cython.address(self.operations.ops), tree)
@@ -151,7 +149,7 @@ class MemtableArena:
         self.append_one(tree, key, TOMBSTONE, b"")
 
     def add(self, tree: u32, key, kind: u8, value) -> None:
-        """Append one operation to the open record; ValueError as for Batch.add."""
+        """Append one operation to the open record; errors as Batch.add."""
         if kind > KIND_READABLE_MAX:
             raise ValueError(f"operation of unknown kind {kind}")
         self.append_one(tree, key, kind, value)
@@ -163,7 +161,7 @@ class MemtableArena:
             if type(item) is tuple and PyTuple_GET_SIZE(item) == 2:
                 self.append_one(tree, cython.cast(object, PyTuple_GET_ITEM(item, 0)), VALUE, cython.cast(object, PyTuple_GET_ITEM(item, 1)))
             else:
-                key, value = item
+                key, value = pair_of(item)
                 self.append_one(tree, key, VALUE, value)
             item = None  # So that zip and its like can use their tuple again.
             count += 1
@@ -178,7 +176,7 @@ class MemtableArena:
         _check_payload(cython.address(self.operations.ops), cython.cast(Data, PyBytes_AS_STRING(data)), size, cython.address(count))
         at = self.reserve(size)
         if self.operations.ops.chunk.used - self.start - RECORD_HEADER + size > U32_MAX:
-            raise ValueError("write batch larger than 4 GiB")
+            raise EntryError("write batch larger than 4 GiB")
         memcpy(at, PyBytes_AS_STRING(data), size)
         self.operations.ops.chunk.used += size
         self.pending += count

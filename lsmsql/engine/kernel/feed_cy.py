@@ -15,6 +15,7 @@ from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cython.cimports.libc.stdlib import free, malloc
 
 from ...errors import UsageError
+from .entry_error import EntryTypeError, pair_of
 from .kinds import KEY_BYTES_MAX, VALUE_BYTES_MAX
 
 _READ_AT_ONCE = cython.declare(u64, 1 << 20)
@@ -231,7 +232,7 @@ class RowPuller:
         size: u64 = 0
         feed.row_count = 0
         for item in self.rows:
-            key, value = item
+            key, value = pair_of(item)
             item = None  # zip and its like use their tuple again when nobody holds it.
             self.check(key, value)
             row.key = cython.cast(Data, PyBytes_AS_STRING(key))
@@ -262,7 +263,7 @@ class RowPuller:
     def check(self, key, value):
         before = self.before
         if type(key) is not bytes or type(value) is not bytes:
-            raise TypeError(f"row {self.number} to ingest: key and value must be bytes")
+            raise EntryTypeError(f"row {self.number} to ingest: key and value must be bytes")
         if (
             before is not None
             and compare_keys(

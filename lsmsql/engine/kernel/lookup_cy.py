@@ -42,12 +42,14 @@ from cython.cimports.lsmsql.engine.kernel.native import (
 from cython.cimports.lsmsql.engine.kernel.operations_cy import ops_find, ops_prefetch
 from cython.cimports.lsmsql.engine.kernel.table_cy import Levels, Table, level_lower, table_find, table_lower
 
+from .entry_error import EntryTypeError
+
 _STAGE = cython.declare(u32, 32)
 
 
 def _start(key, data, seqno):
     if type(data) is not bytes:
-        raise TypeError(f"key must be bytes, not {type(data).__name__}")
+        raise EntryTypeError(f"key must be bytes, not {type(data).__name__}")
     key.data = cython.cast(Data, PyBytes_AS_STRING(data))
     key.size = PyBytes_GET_SIZE(data)
     key.hash = hash64(key.data, key.size)

@@ -49,27 +49,27 @@ from cython.cimports.lsmsql.engine.kernel.operations_cy import (
 )
 from cython.cimports.lsmsql.engine.kernel.order_cy import order_next, order_update
 
+from .entry_error import EntryError, EntryTypeError, pair_of
+
 _KEY_MAX = cython.declare(u64, 65_535)  # as in kinds.py
 _VALUE_MAX = cython.declare(u64, 1_000_000_000)
 _CHUNK = cython.declare(cython.size_t, (1 << 20) - 64)
-_ENTRY_BYTES = cython.declare(cython.size_t, 164)  # of payload and accounting, at 100-byte values: what arenas are sized for
 _SMALL_CHUNK = cython.declare(cython.size_t, 2000)
-_ACCOUNTED = cython.declare(u64, 40)  # bytes counted for each operation besides its payload
 
 
 # --- operations
 
 
 def check_entry(key, value):
-    """TypeError or ValueError unless key and value can be stored."""
+    """EntryError or EntryTypeError unless key and value can be stored."""
     if type(key) is not bytes:
-        raise TypeError(f"key must be bytes, not {type(key).__name__}")
+        raise EntryTypeError(f"key must be bytes, not {type(key).__name__}")
     if type(value) is not bytes:
-        raise TypeError(f"value must be bytes, not {type(value).__name__}")
+        raise EntryTypeError(f"value must be bytes, not {type(value).__name__}")
     if cython.cast(u64, PyBytes_GET_SIZE(key)) > _KEY_MAX:
-        raise ValueError(f"key of {len(key)} bytes; the limit is {_KEY_MAX}")
+        raise EntryError(f"key of {len(key)} bytes; the limit is {_KEY_MAX}")
     if cython.cast(u64, PyBytes_GET_SIZE(value)) > _VALUE_MAX:
-        raise ValueError(f"value of {len(value)} bytes; the limit is {_VALUE_MAX}")
+        raise EntryError(f"value of {len(value)} bytes; the limit is {_VALUE_MAX}")
     return 0
 
 
@@ -193,7 +193,7 @@ class Batch:
         check_entry(key, value)
         need = 2 * OP_HEADER + PyBytes_GET_SIZE(key) + PyBytes_GET_SIZE(value)
         if self.bytes + need > U32_MAX:
-            raise ValueError("write batch larger than 4 GiB")
+            raise EntryError("write batch larger than 4 GiB")
         selecting = count == 0 or ops.trees[ops.nodes[count].tree].id != tree
         number = ops_add_tree(ops, tree) if selecting else ops.nodes[count].tree
         if ops_reserve(ops, 1):
@@ -229,7 +229,7 @@ class Batch:
         self.append(tree, key, TOMBSTONE, b"")
 
     def add(self, tree: u32, key, kind: u8, value) -> None:
-        """Append one operation. Raises ValueError when a key, value or the batch is too large (limits in kinds.py)."""
+        """Append one operation. EntryError when a key, value or the batch is too large (limits in kinds.py)."""
         if kind > KIND_READABLE_MAX:
             raise ValueError(f"operation of unknown kind {kind}")
         self.append(tree, key, kind, value)
@@ -241,7 +241,7 @@ class Batch:
             if type(item) is tuple and PyTuple_GET_SIZE(item) == 2:
                 self.append(tree, cython.cast(object, PyTuple_GET_ITEM(item, 0)), VALUE, cython.cast(object, PyTuple_GET_ITEM(item, 1)))
             else:
-                key, value = item
+                key, value = pair_of(item)
                 self.append(tree, key, VALUE, value)
             item = None  # So that zip and its like can use their tuple again.
             count += 1

@@ -15,6 +15,7 @@ from itertools import islice
 from sortedcontainers import SortedList
 
 from ...storage.record_log import record_header
+from ..entry_error import EntryError, EntryTypeError, pair_of
 from ..kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, KIND_READABLE_MAX, SELECT_TREE, VALUE_BYTES_MAX, Kind
 
 OPERATION = struct.Struct("<IHBB")  # value length, key length, kind, 0
@@ -139,15 +140,16 @@ class Batch:
     def put_many(self, tree: int, items: Iterable[tuple[bytes, bytes]]) -> int:
         """Put every (key, value); when the iterable raises, the operations before stay. Returns how many were put."""
         before = len(self)
-        for key, value in items:
+        for item in items:
+            key, value = pair_of(item)
             self.add(tree, key, Kind.VALUE, value)
         return len(self) - before
 
     def add(self, tree: int, key: bytes, kind: int, value: bytes) -> None:
-        """Append one operation. Raises ValueError when a key, value or the batch is too large (limits in kinds.py)."""
+        """Append one operation. EntryError when a key, value or the batch is too large (limits in kinds.py)."""
         _check_operation(key, value)
         if len(self._payload) + 2 * OPERATION.size + len(key) + len(value) > BATCH_BYTES_MAX:
-            raise ValueError("write batch larger than 4 GiB")
+            raise EntryError("write batch larger than 4 GiB")
         self._operations.append((tree, key, len(self._payload), self._selected))
         self._selected = _append_operation(self._payload, self._selected, tree, key, kind, value)
         if tree not in self._memtables:
@@ -219,17 +221,18 @@ class MemtableArena:
         self.add(tree, key, Kind.TOMBSTONE, b"")
 
     def add(self, tree: int, key: bytes, kind: int, value: bytes) -> None:
-        """Append one operation to the open record; ValueError as for Batch.add."""
+        """Append one operation to the open record; errors as Batch.add."""
         _check_operation(key, value)
         if len(self._payload) + 2 * OPERATION.size + len(key) + len(value) > BATCH_BYTES_MAX:
-            raise ValueError("write batch larger than 4 GiB")
+            raise EntryError("write batch larger than 4 GiB")
         self._selected = _append_operation(self._payload, self._selected, tree, key, kind, value)
         self._pending.append((tree, key, kind, value))
 
     def put_many(self, tree: int, items: Iterable[tuple[bytes, bytes]]) -> int:
         """Put every (key, value) into the open record. Returns how many there were."""
         before = len(self._pending)
-        for key, value in items:
+        for item in items:
+            key, value = pair_of(item)
             self.add(tree, key, Kind.VALUE, value)
         return len(self._pending) - before
 
@@ -282,11 +285,11 @@ class MemtableArena:
 
 def _check_operation(key: bytes, value: bytes) -> None:
     if not isinstance(key, bytes) or not isinstance(value, bytes):
-        raise TypeError(f"keys and values are bytes, not {type(key).__name__} and {type(value).__name__}")
+        raise EntryTypeError(f"keys and values are bytes, not {type(key).__name__} and {type(value).__name__}")
     if len(key) > KEY_BYTES_MAX:
-        raise ValueError(f"key of {len(key)} bytes; the limit is {KEY_BYTES_MAX}")
+        raise EntryError(f"key of {len(key)} bytes; the limit is {KEY_BYTES_MAX}")
     if len(value) > VALUE_BYTES_MAX:
-        raise ValueError(f"value of {len(value)} bytes; the limit is {VALUE_BYTES_MAX}")
+        raise EntryError(f"value of {len(value)} bytes; the limit is {VALUE_BYTES_MAX}")
 
 
 def _append_operation(payload: bytearray, selected: int, tree: int, key: bytes, kind: int, value: bytes) -> int:

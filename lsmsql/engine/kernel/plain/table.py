@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import struct
+import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
 from collections.abc import Iterator, Sequence
@@ -11,6 +12,7 @@ from operator import itemgetter
 from typing import NoReturn, Protocol
 
 from ...storage.compression import decompress
+from ..entry_error import EntryTypeError
 from ..kinds import DUPLICATES, KIND_READABLE_MAX, Kind
 from .block import Block, decode_block
 from .bloom import check_filter, may_contain
@@ -45,28 +47,32 @@ class BlockCache:
         self.misses = 0
         self.evictions = 0
         self._blocks: OrderedDict[tuple[int, int], tuple[Block, int]] = OrderedDict()
+        self._lock = threading.Lock()  # Of readers on several threads, each of which moves blocks about.
 
     def get(self, table: int, ordinal: int) -> Block | None:
-        found = self._blocks.get((table, ordinal))
-        if found is None:
-            self.misses += 1
-            return None
-        self.hits += 1
-        self._blocks.move_to_end((table, ordinal))
-        return found[0]
+        with self._lock:
+            found = self._blocks.get((table, ordinal))
+            if found is None:
+                self.misses += 1
+                return None
+            self.hits += 1
+            self._blocks.move_to_end((table, ordinal))
+            return found[0]
 
     def add(self, table: int, ordinal: int, block: Block, size: int) -> None:
-        if size > self.capacity or (table, ordinal) in self._blocks:
-            return
-        self._blocks[table, ordinal] = block, size
-        self.used += size
-        while self.used > self.capacity:
-            self.used -= self._blocks.popitem(last=False)[1][1]
-            self.evictions += 1
+        with self._lock:
+            if size > self.capacity or (table, ordinal) in self._blocks:
+                return
+            self._blocks[table, ordinal] = block, size
+            self.used += size
+            while self.used > self.capacity:
+                self.used -= self._blocks.popitem(last=False)[1][1]
+                self.evictions += 1
 
     def drop(self, table: int) -> None:
-        for key in [key for key in self._blocks if key[0] == table]:
-            self.used -= self._blocks.pop(key)[1]
+        with self._lock:
+            for key in [key for key in self._blocks if key[0] == table]:
+                self.used -= self._blocks.pop(key)[1]
 
 
 class Table:
@@ -194,6 +200,8 @@ class Levels:
 
 def get_entry(memtables: Sequence[Memtable], levels: Levels, key: bytes, seqno: int) -> Version | None:
     """The newest version of a key at a seqno over all sources, tombstones included. memtables: newest first, a batch's before all."""
+    if not isinstance(key, bytes):
+        raise EntryTypeError(f"key must be bytes, not {type(key).__name__}")
     for memtable in memtables:
         found = memtable.get(key, seqno)
         if found is not None:

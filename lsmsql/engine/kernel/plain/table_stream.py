@@ -15,6 +15,7 @@ from ....errors import UsageError
 from ...storage.block_frame import HEADER_BYTES, FrameType, frame_payload
 from ...storage.compression import Codec, compress
 from ..chunk import Chunk, TableSummary
+from ..entry_error import EntryTypeError, pair_of
 from ..kinds import DUPLICATES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, Kind
 from .block import Block, encode_block
 from .bloom import build_filter
@@ -32,7 +33,10 @@ class SortedRows:
 
     def entries(self) -> Iterator[Entry]:
         before: bytes | None = None
-        for number, (key, value) in enumerate(self.rows):
+        for number, item in enumerate(self.rows):
+            key, value = pair_of(item)
+            if not isinstance(key, bytes) or not isinstance(value, bytes):
+                raise EntryTypeError(f"row {number} to ingest: key and value must be bytes")
             if before is not None and key <= before:
                 raise UsageError(f"rows to ingest must ascend strictly: row {number} has key {key!r} after {before!r}")
             if len(key) > KEY_BYTES_MAX or len(value) > VALUE_BYTES_MAX:
