@@ -86,7 +86,7 @@ class PreparedPlan:
         self.decoder = table.decoder(plan.columns)
         self.bound = len(plan.equal) + bool(plan.lower) + bool(plan.upper)
         self.timed = len(table.schema.columns) + 1 in plan.columns
-        whole = plan.equal == ("=",) * len(table.parts)
+        whole = len(plan.equal) == len(table.parts) and "IS" not in plan.equal
         plain = not (plan.snapshot or plan.since or plan.limit or plan.offset or self.timed)
         self.point = whole and plain and len(table.schema.columns) < WIDE
 

@@ -6,7 +6,9 @@ What SQLite does that a reader would not guess, each held by a test:
 - collation belongs to the constraint: LIKE on a BINARY column arrives as a NOCASE range;
 - LIKE also matches blobs, which its range leaves out;
 - LIMIT may be taken only when nothing is left for SQLite to check or to sort;
-- a constraint that is not usable now makes another plan, but `_snapshot` cannot be left out of any.
+- a constraint that is not usable now makes another plan, but `_snapshot` cannot be left out of any;
+- IN is scanned value by value, for APSW fails on the set of all values when a subquery finds none. SQLite then
+  sorts for ORDER BY itself.
 """
 
 from __future__ import annotations
@@ -39,7 +41,7 @@ _SEEK_COST = 10.0
 
 @dataclass(frozen=True, slots=True)
 class Constraint:
-    """column op value. op: a name of `_OPERATORS` or "" for one nothing here can use; listed: an IN whose values can come as one set."""
+    """column op value. op: a name of `_OPERATORS` or "" for one nothing here can use; listed: it comes from an IN."""
 
     column: int
     op: str
@@ -55,12 +57,11 @@ def operator_name(code: int) -> str:
 @dataclass(slots=True)
 class Choice:
     """A plan and what SQLite is to be told. arguments: constraint numbers in the order of the plan's arguments; omit: those not to be
-    checked again; sets: those whose IN values come as one set."""
+    checked again."""
 
     plan: Plan
     arguments: list[int] = field(default_factory=list)
     omit: set[int] = field(default_factory=set)
-    sets: set[int] = field(default_factory=set)
     unique: bool = False
     rows: int = _ROWS
     cost: float = _ROWS * _ROW_COST
@@ -81,7 +82,7 @@ def choose(
     if push_down:
         search.run()
     order, skip = _order(search, orders) if push_down else ("", 0)
-    choice = Choice(Plan(), list(search.taken), set(search.omit), set(search.sets))
+    choice = Choice(Plan(), list(search.taken), set(search.omit))
     if snapshot is not None:
         choice.arguments.append(snapshot)
         choice.omit.add(snapshot)
@@ -119,7 +120,6 @@ class _Search:
         self.blobs = False
         self.taken: list[int] = []
         self.omit: set[int] = set()
-        self.sets: set[int] = set()
 
     def run(self) -> None:
         exact = True  # so far: a scan that is widened at one part applies nothing behind it
@@ -131,11 +131,7 @@ class _Search:
                 return
             constraint = self.constraints[found]
             self.taken.append(found)
-            if constraint.listed:
-                self.sets.add(found)
-                self.equal.append("IN")
-            else:
-                self.equal.append(constraint.op)
+            self.equal.append("IN" if constraint.listed else constraint.op)
             exact = exact and not constraint.listed
             if exact:
                 self.omit.add(found)
@@ -165,12 +161,12 @@ class _Search:
     @property
     def fixed(self) -> list[bool]:
         """For each key part whether all rows of the scan share its value."""
-        return [position < len(self.equal) and self.equal[position] != "IN" for position in range(len(self.parts))]
+        return [position < len(self.equal) for position in range(len(self.parts))]
 
 
 def _order(search: _Search, orders: list[tuple[int, bool]]) -> tuple[str, int]:
     """(order, skip) of the plan if the key's order serves ORDER BY, else ("", 0)."""
-    if not orders:
+    if not orders or "IN" in search.equal:
         return "", 0
     parts, fixed = search.parts, search.fixed
     directions: set[bool] = set()

@@ -9,14 +9,13 @@ checks again, drops what does not belong.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
-from .affinity import INT_MAX, INT_MIN, Affinity, Value, compared
+from .affinity import INT_MAX, INT_MIN, Affinity, Value, compared, stored
 from .key_codec_cy import COLLATION_CODES, encode_rowid, encode_value
 from .plan import KeyPart, Plan
 
-_PREFIXES_MAX = 100_000  # an IN list times an IN list beyond this is left to SQLite
 _INVERT = bytes(range(255, -1, -1))
 _NUMBER, _TEXT, _BLOB, _END = 2, 3, 4, 5
 _NUMERIC_TEXT_END = ":"  # text that reads as a number begins below this character
@@ -61,9 +60,8 @@ class _Bound:
 def rowid_ranges(plan: Plan, args: Sequence[Value]) -> Ranges:
     """The keys of a rowid table that a plan asks for."""
     if plan.equal:
-        values = _members(plan.equal[0], args[0])
-        rowids = sorted({number for value in values if (number := _as_rowid(value)) is not None})
-        return Ranges([encode_rowid(rowid) for rowid in rowids])
+        rowid = _as_rowid(args[0])
+        return NOTHING if rowid is None else Ranges([encode_rowid(rowid)])
     if not plan.lower and not plan.upper:
         return EVERYTHING
     low, high = INT_MIN, INT_MAX
@@ -88,9 +86,7 @@ def key_ranges(parts: Sequence[KeyPart], plan: Plan, args: Sequence[Value]) -> R
     """The keys of a table with declared key parts that a plan asks for."""
     prefixes = [b""]
     for part, op, argument in zip(parts, plan.equal, args, strict=False):
-        points, widened = _candidates(part, _members(op, argument), nulls=op == "IS")
-        if len(prefixes) * len(points) > _PREFIXES_MAX:
-            return Ranges(None, [(prefix, prefix + b"\xff") for prefix in prefixes], False)
+        points, widened = _candidates(part, argument, op)
         if widened:
             intervals = _merged([*((point, point + b"\xff") for point in points), _directed(part, _Bound(b"", tag=_TEXT), _Bound(b"", tag=_BLOB))])
             return Ranges(None, [(prefix + low, prefix + high) for prefix in prefixes for low, high in intervals], False)
@@ -106,16 +102,17 @@ def key_ranges(parts: Sequence[KeyPart], plan: Plan, args: Sequence[Value]) -> R
     return Ranges(None, [(prefix, prefix + b"\xff") for prefix in prefixes])
 
 
-def _candidates(part: KeyPart, values: Iterable[Value], *, nulls: bool) -> tuple[list[bytes], bool]:
-    """(sorted encodings of the values, whether every text has to be looked at too)."""
-    points, widened = set(), False
-    for given in values:
-        if given is None and not nulls:
-            continue
-        value = compared(Affinity.NUMERIC, given) if part.exact else given
-        widened = widened or (not part.exact and isinstance(value, int | float))
-        points.add(encode_value(value, COLLATION_CODES[part.collation], part.descending))
-    return sorted(points), widened
+def _candidates(part: KeyPart, given: Value, op: str) -> tuple[list[bytes], bool]:
+    """(sorted encodings of the values equal to `given`, whether every text has to be looked at too)."""
+    if given is None and op != "IS":
+        return [], False
+    value = compared(Affinity.NUMERIC, given) if part.exact else given
+    values = [value]
+    widened = not part.exact and isinstance(value, int | float)
+    if widened and op == "IN":  # SQLite checks each value of an IN by itself, and with the column's affinity only.
+        values.append(stored(Affinity.TEXT, value))
+        widened = False
+    return sorted(encode_value(value, COLLATION_CODES[part.collation], part.descending) for value in values), widened
 
 
 def _range(part: KeyPart, plan: Plan, args: Sequence[Value]) -> list[Interval]:
@@ -162,10 +159,6 @@ def _merged(intervals: list[Interval]) -> list[Interval]:
         else:
             merged.append((low, high))
     return merged
-
-
-def _members(op: str, argument: object) -> Iterable[Value]:
-    return argument if op == "IN" and isinstance(argument, set | frozenset) else (argument,)  # type: ignore[return-value]
 
 
 def _as_rowid(given: Value) -> int | None:

@@ -74,8 +74,6 @@ class Table:
         for position, number in enumerate(choice.arguments):
             info.set_aConstraintUsage_argvIndex(number, position + 1)
             info.set_aConstraintUsage_omit(number, number in choice.omit)
-            if number in choice.sets:
-                info.set_aConstraintUsage_in(number, True)
         info.idxStr = choice.plan.to_text(self.schema)
         info.orderByConsumed = bool(choice.plan.order)
         info.estimatedRows = choice.rows

@@ -111,3 +111,28 @@ def test_without_push_down_only_the_snapshot_is_used() -> None:
     constraints = [Constraint(0, "="), Constraint(SNAPSHOT, "="), Constraint(SEQNO, ">")]
     choice = choose(READINGS, constraints, [(0, False)], frozenset({0, SNAPSHOT, SEQNO}), push_down=False)
     assert choice is not None and choice.arguments == [1] and choice.plan == Plan(snapshot=True, columns=(0, SNAPSHOT, SEQNO))
+
+
+def test_in_over_a_subquery_that_finds_nothing(db: Connection) -> None:
+    db.execute("CREATE VIRTUAL TABLE r USING lsm(id INTEGER PRIMARY KEY, v); INSERT INTO r VALUES (1, 1), (2, 2), (3, 3)")
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(a TEXT, b INTEGER, PRIMARY KEY (a, b)); INSERT INTO t VALUES ('x', 1), ('x', 2), ('y', 1)")
+    db.execute("CREATE TABLE empty(z)")
+    for push_down in (True, False):
+        db.session.push_down = push_down
+        for where in ("id IN (SELECT z FROM empty)", "id IN (SELECT id FROM r WHERE id > 5)", "id IN ()"):
+            assert db.execute(f"SELECT * FROM r WHERE {where} ORDER BY id LIMIT 2").fetchall() == []
+        assert db.execute("SELECT * FROM t WHERE a = 'x' AND b IN (SELECT z FROM empty)").fetchall() == []
+        assert db.execute("SELECT * FROM t WHERE a IN (SELECT z FROM empty) AND b IN (1, 2)").fetchall() == []
+        assert db.execute("SELECT * FROM t WHERE a IN ('y', 'x') AND b IN (2, 1) ORDER BY a DESC, b LIMIT 2").fetchall() == [("y", 1), ("x", 1)]
+        db.execute("DELETE FROM r WHERE id IN (SELECT z FROM empty)")
+        assert db.changes() == 0
+    db.execute("DELETE FROM r WHERE id IN (SELECT id FROM r ORDER BY id DESC LIMIT 2)")
+    assert db.execute("SELECT id FROM r").fetchall() == [(1,)]
+
+
+def test_in_compares_a_text_key_with_each_value_by_itself(db: Connection) -> None:
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(k TEXT PRIMARY KEY, v); CREATE TABLE numbers(x INTEGER, y)")
+    db.execute("INSERT INTO t VALUES ('5', 1), ('05', 2), ('5.0', 3), ('a', 4); INSERT INTO numbers VALUES (5, '05'), (7, 'a')")
+    assert db.execute("SELECT v FROM t WHERE k IN (5, 5.0, 'a')").fetchall() == [(1,), (3,), (4,)]
+    assert db.execute("SELECT v FROM t WHERE k IN (SELECT x FROM numbers)").fetchall() == [(1,)]
+    assert db.execute("SELECT v FROM t WHERE k IN (SELECT y FROM numbers)").fetchall() == [(2,), (4,)]
