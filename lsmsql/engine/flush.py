@@ -8,7 +8,7 @@ from .generation import Generation
 from .manifest.version import TableRecord
 from .manifest.version_edit import VersionEdit
 from .pins import Pins
-from .sstable.writer import TableSink, table_stream, write_tables
+from .sstable.writer import table_stream, write_tables
 from .storage.filenames import FileKind
 from .version_line import VersionLine
 
@@ -55,18 +55,4 @@ def _flush_tree(
         snapshots=retained,
         table_bytes=_ONE_FILE,
     )
-    version = line.version
-    sink = TableSink(
-        fs=line.fs,
-        directory=line.directory,
-        database_id=line.database_id,
-        keyring=line.keyring,
-        new_file_id=line.new_file_id,
-        options=line.options,
-        tree_id=tree_id,
-        tree_name=version.trees.get(tree_id, ""),
-        level=0,
-        edit_number=version.number,
-        pace=pace,
-    )
-    return write_tables(stream, sink)
+    return write_tables(stream, line.table_sink(line.version, tree_id, 0, pace))

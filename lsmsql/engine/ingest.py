@@ -19,19 +19,7 @@ def ingest(line: VersionLine, commits: CommitLine, upkeep: Upkeep, tree_id: int,
 
     The rows are at seqno 0 in the files; readers add the table's own, which is known only at the end."""
     commits.check()
-    version = line.version
-    sink = TableSink(
-        fs=line.fs,
-        directory=line.directory,
-        database_id=line.database_id,
-        keyring=line.keyring,
-        new_file_id=line.new_file_id,
-        options=line.options,
-        tree_id=tree_id,
-        tree_name=version.trees.get(tree_id, ""),
-        level=0,
-        edit_number=version.number,
-    )
+    sink = line.table_sink(line.version, tree_id, 0)
     begun = begin_tables(table_stream([SortedRows(rows)], line.options, encrypted=line.keyring is not None, floor=0), sink)
     if not begun:
         return line.published.seqno

@@ -15,7 +15,6 @@ from .generation import Generation
 from .manifest.version import Levels, Version
 from .pins import Pins
 from .read_state import LiveVersion
-from .sstable.writer import TableSink
 from .version_line import VersionLine
 
 
@@ -135,20 +134,7 @@ class Upkeep:
         with _Sticky(self):
             self.check()
             floor, retained = self._pins.retention()
-            version = live.version
-            sink = TableSink(
-                fs=line.fs,
-                directory=line.directory,
-                database_id=line.database_id,
-                keyring=line.keyring,
-                new_file_id=line.new_file_id,
-                options=line.options,
-                tree_id=compaction.tree_id,
-                tree_name=version.trees.get(compaction.tree_id, ""),
-                level=compaction.output_level,
-                edit_number=version.number,
-                pace=self._pace,
-            )
+            sink = line.table_sink(live.version, compaction.tree_id, compaction.output_level, self._pace)
             edit = run(compaction, live.tables, sink, floor=floor, snapshots=retained)
             opened = {}
             if not compaction.trivial_move:

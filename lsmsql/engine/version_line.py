@@ -19,6 +19,7 @@ from .manifest.version_edit import VersionEdit
 from .obsolete_files import ObsoleteFiles
 from .read_state import LiveVersion, Published, ReadState
 from .sstable.reader import close_table, open_table
+from .sstable.writer import TableSink
 from .storage.filenames import FileKind, file_name
 from .storage.filesystem import FileSystem
 from .storage.keyring import Keyring
@@ -86,6 +87,22 @@ class VersionLine:
             if self.closed:
                 raise ClosedError(self.closed)
             return self._manifest.new_file_id()
+
+    def table_sink(self, version: Version, tree_id: int, level: int, pace: Callable[[int], None] | None = None) -> TableSink:
+        """Where the tables of one tree go that work on `version` writes. pace: see TableSink."""
+        return TableSink(
+            fs=self.fs,
+            directory=self.directory,
+            database_id=self.database_id,
+            keyring=self.keyring,
+            new_file_id=self.new_file_id,
+            options=self.options,
+            tree_id=tree_id,
+            tree_name=version.trees.get(tree_id, ""),
+            level=level,
+            edit_number=version.number,
+            pace=pace,
+        )
 
     def open_tables(self, records: tuple[TableRecord, ...]) -> dict[int, Table]:
         """Tables that an edit is about to add, opened and checked; on an error none stays open."""
