@@ -7,6 +7,7 @@ from typing import Any
 import apsw
 
 from .engine.database import Database
+from .errors import UsageError
 from .options import Options
 from .vtab import functions, introspection, module
 from .vtab.session import Session
@@ -21,6 +22,7 @@ class Connection(apsw.Connection):
     """
 
     def __init__(self, path: str, *, key: str | bytes | None = None, options: Options | None = None, **apsw_flags: Any) -> None:
+        _check(key, options)
         super().__init__(path, **{"flags": _OPEN_FLAGS, **apsw_flags})
         try:
             self.session = Session(self, key, options)
@@ -40,10 +42,27 @@ class Connection(apsw.Connection):
         """The engine of main's lsm tables, opened now if it was not yet. UsageError as long as main has no lsm tables."""
         return self.session.engine("main")
 
+    def last_insert_rowid(self) -> int:
+        """As SQLite's, and right also for lsm tables whose INSERT named the rowid: APSW tells SQLite 0 then."""
+        return super().last_insert_rowid() or self.session.given_rowid
+
+    def set_last_insert_rowid(self, rowid: int) -> None:
+        """As SQLite's."""
+        self.session.given_rowid = 0
+        super().set_last_insert_rowid(rowid)
+
     def close(self, force: bool = False) -> None:
         """Close the connection and then the engines it was the last to use. Closing twice is allowed."""
         super().close(force)
         self.session.close()
+
+
+def _check(key: object, options: object) -> None:
+    """Refuse now what the engine would refuse only when it is opened: at the first use of an lsm table."""
+    if not (key is None or (isinstance(key, str) and key) or (isinstance(key, bytes) and len(key) == 32)):
+        raise UsageError("a key is a passphrase that is not empty, or exactly 32 bytes")
+    if not (options is None or isinstance(options, Options)):
+        raise UsageError(f"options are an lsmsql.Options, not {options!r}")
 
 
 def connect(path: str, *, key: str | bytes | None = None, options: Options | None = None, **apsw_flags: Any) -> Connection:

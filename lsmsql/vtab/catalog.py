@@ -25,6 +25,10 @@ class Catalog:
         self._connection = connection
         self._schema = always_quote(schema_name)
 
+    def encoding(self) -> str:
+        """How the database keeps text: "UTF-8", "UTF-16le" or "UTF-16be"."""
+        return str(self._run("PRAGMA encoding")[0][0])
+
     def database_id(self) -> bytes | None:
         """The id of the engine directory, None when there has been no lsm table yet."""
         rows = self._run("SELECT value FROM {}._lsmsql WHERE key = 'database_id'") if self._exists() else []
@@ -54,7 +58,7 @@ class Catalog:
 
     def trees(self) -> set[str]:
         """The trees of all tables."""
-        rows = self._run("SELECT value FROM {}._lsmsql WHERE key LIKE 'table:%'") if self._exists() else []
+        rows = self._run("SELECT value FROM {}._lsmsql WHERE key >= 'table:' AND key < 'table;'") if self._exists() else []
         return {value.partition("\n")[0] for (value,) in rows}
 
     def _exists(self) -> bool:

@@ -23,10 +23,13 @@ class Module:
     def Create(self, connection: apsw.Connection, _module: str, schema_name: str, table_name: str, *arguments: str) -> tuple[str, Table]:
         schema = TableSchema.from_arguments(table_name, arguments)
         _try_declaration(schema)
+        catalog = Catalog(connection, schema_name)
+        if (encoding := catalog.encoding()) != "UTF-8":
+            raise UsageError(f"lsm: schema {schema_name} keeps text as {encoding}, which SQLite orders otherwise; lsm tables need UTF-8")
         engine = self._session.engine(schema_name, create=True)
         # A new tree each time, never one of an earlier table of this name: a DROP may yet be rolled back.
         tree = engine.sql_tree(f"sql:{table_name}:{uuid.uuid4().hex}")
-        Catalog(connection, schema_name).add(table_name, tree.name, schema.to_text())
+        catalog.add(table_name, tree.name, schema.to_text())
         declaration, table = self._table(connection, schema_name, schema, tree.name)
         table.transaction.begin(table)  # SQLite takes it as begun: it will call Sync and Commit, and no Begin.
         return declaration, table

@@ -19,6 +19,7 @@ _FILE_SYSTEMS = ("unix", "win32")  # and their variants: the VFSs whose file nam
 
 class Session:
     """push_down: whether scans use what the planner finds (switched off by tests). batch_bytes_max: pending bytes of one transaction.
+    given_rowid: what last_insert_rowid() is when SQLite says 0.
 
     Engines stay open until `close`, also when their tables go or their schema is detached.
     """
@@ -32,6 +33,7 @@ class Session:
         self._engines: dict[str, SharedEngine] = {}
         self._transactions: dict[int, Transaction] = {}
         self._closed = False
+        self.given_rowid = 0
         self.push_down = True
         self.batch_bytes_max = BATCH_BYTES_MAX
 
@@ -72,6 +74,8 @@ class Session:
     def _filename(self, schema_name: str) -> str:
         """The schema's file, "" for one in memory. UsageError where an engine could not stand beside it."""
         connection = self._connection
+        if schema_name.lower() not in map(str.lower, connection.db_names()):
+            raise UsageError(f"lsm: there is no schema named {schema_name}")
         file_system = connection.vfsname(schema_name) or ""
         filename = connection.db_filename(schema_name) or ""
         if file_system.startswith("memdb"):
@@ -92,6 +96,9 @@ class Session:
             if expected is None:
                 raise
             raise UsageError(f"lsm: the rows of the lsm tables in {filename} cannot be read from {path}: {error}") from error
+
+    def last_insert_rowid(self) -> int:
+        return self._connection.last_insert_rowid()
 
     def transaction(self, engine: Database) -> Transaction:
         """The pending changes in an engine."""

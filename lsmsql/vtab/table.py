@@ -103,7 +103,8 @@ class Table:
         try:
             return self._insert(rowid, fields)
         except SkipRow:
-            return self._connection.last_insert_rowid()
+            self.session.given_rowid = before = self._connection.last_insert_rowid()
+            return before
         except BaseException as error:
             self._undo(error)
             raise
@@ -158,6 +159,7 @@ class Table:
         transaction.put(self.tree, key, writer.codec.encode(values))
         if self._last_rowid is not None and new > self._last_rowid:
             self._last_rowid = new
+        self.session.given_rowid = 0 if rowid is None else new
         return new
 
     def _conflict(self, mode: int) -> None:

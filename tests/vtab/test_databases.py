@@ -223,3 +223,40 @@ def test_another_process_is_told_busy(path: str) -> None:
     result = subprocess.run([sys.executable, "-c", code, path], capture_output=True, text=True, check=True, timeout=60)
     assert path + "-lsm" in result.stdout
     db.close()
+
+
+@pytest.mark.parametrize("encoding", ["UTF-16le", "UTF-16be"])
+def test_a_database_that_orders_text_otherwise_is_refused(path: str, encoding: str) -> None:
+    db = connect(path)
+    db.execute(f"PRAGMA encoding = '{encoding}'")
+    with pytest.raises(UsageError, match=f"keeps text as {encoding}"):
+        db.execute("CREATE VIRTUAL TABLE t USING lsm(k TEXT PRIMARY KEY)")
+    assert not os.path.exists(path + "-lsm")
+    db.close()
+
+
+def test_an_unknown_schema_is_named() -> None:
+    db = connect(":memory:")
+    for sql in ("SELECT lsm_seqno('nope')", "SELECT * FROM lsm_stats('nope')", "SELECT lsm_snapshot('a', 'nope')"):
+        with pytest.raises(UsageError, match="no schema named nope"):
+            db.execute(sql).fetchall()
+    db.close()
+
+
+def test_a_like_function_of_the_users_own_does_not_lose_tables(path: str) -> None:
+    db = connect(path)
+    db.execute(SCHEMA)
+    db.execute("INSERT INTO t VALUES ('x', 1)")
+    db.close()
+    db = connect(path)
+    db.create_scalar_function("like", lambda *_arguments: 0, 2)
+    assert db.execute("SELECT b FROM t").get == 1
+    db.close()
+
+
+def test_keys_and_options_of_a_wrong_kind_are_refused_at_once() -> None:
+    for key in (5, "", b"short"):
+        with pytest.raises(UsageError, match="a key is"):
+            connect(":memory:", key=key)  # type: ignore[arg-type]
+    with pytest.raises(UsageError, match="options"):
+        connect(":memory:", options="fast")  # type: ignore[arg-type]

@@ -137,3 +137,39 @@ def test_tables_about_as_wide_as_the_column_mask_can_be_changed(db: Connection, 
     for sql in ("SELECT _snapshot FROM t", "SELECT *, _snapshot, _seqno, _key FROM t", "SELECT c0 FROM t WHERE _snapshot = 1 OR c0 = 0"):
         with pytest.raises(UsageError, match="_snapshot can only be used"):
             db.execute(sql).fetchall()
+
+
+def test_last_insert_rowid_is_that_of_an_ordinary_table(db: Connection) -> None:
+    ordinary = apsw.Connection(":memory:")
+    for table in ("h(x)", "r(id INTEGER PRIMARY KEY, x)"):
+        ordinary.execute(f"CREATE TABLE {table}")
+        db.execute(f"CREATE VIRTUAL TABLE {table.replace('(', ' USING lsm(', 1)}")
+    db.execute("CREATE VIRTUAL TABLE k USING lsm(k PRIMARY KEY)")
+    ordinary.execute("CREATE TABLE k(k PRIMARY KEY) WITHOUT ROWID")
+    for sql in (
+        "INSERT INTO h(rowid, x) VALUES (7, 1)",
+        "INSERT INTO k VALUES (1)",
+        "INSERT OR IGNORE INTO h(rowid, x) VALUES (7, 1)",
+        "REPLACE INTO h(rowid, x) VALUES (5, 1), (6, 1)",
+        "INSERT INTO h VALUES (1)",
+        "INSERT INTO r(rowid, x) VALUES (40, 1)",
+        "INSERT OR IGNORE INTO r VALUES (40, 1)",
+        "INSERT INTO r VALUES (41, 1)",
+        "INSERT INTO h(rowid, x) VALUES (70, 1)",
+        "INSERT INTO r VALUES (0, 1)",
+        "UPDATE h SET x = 2",
+        "INSERT INTO h(rowid, x) VALUES (71, last_insert_rowid())",
+        "INSERT INTO h(rowid, x) VALUES (72, last_insert_rowid()), (71, 5)",
+        "DELETE FROM h",
+    ):
+        for connection in (ordinary, db):
+            try:
+                connection.execute(sql)
+            except apsw.ConstraintError:
+                pass
+        assert db.last_insert_rowid() == ordinary.last_insert_rowid(), sql
+        assert db.execute("SELECT last_insert_rowid()").get == ordinary.last_insert_rowid(), sql
+        assert db.execute("SELECT * FROM h").fetchall() == ordinary.execute("SELECT * FROM h").fetchall(), sql
+    db.set_last_insert_rowid(0)
+    assert db.last_insert_rowid() == 0
+    ordinary.close()
