@@ -37,7 +37,7 @@ def register(connection: apsw.Connection, session: Session) -> None:
             connection.create_scalar_function(name, function, count, flags=flags)
 
     # SQLite's own function does not see what Connection.last_insert_rowid knows.
-    connection.create_scalar_function("last_insert_rowid", session.last_insert_rowid, 0, flags=apsw.SQLITE_INNOCUOUS)
+    connection.create_scalar_function("last_insert_rowid", lambda *_nothing: session.last_insert_rowid(), 0, flags=apsw.SQLITE_INNOCUOUS)
     add("lsm_seqno", 0, _seqno, changes=False)
     add("lsm_snapshot", 1, _snapshot, changes=True)
     add("lsm_release", 1, _release, changes=True)

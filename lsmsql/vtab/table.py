@@ -159,7 +159,8 @@ class Table:
         transaction.put(self.tree, key, writer.codec.encode(values))
         if self._last_rowid is not None and new > self._last_rowid:
             self._last_rowid = new
-        self.session.given_rowid = 0 if rowid is None else new
+        if rowid is not None or not new:
+            self.session.given_rowid = new
         return new
 
     def _conflict(self, mode: int) -> None:

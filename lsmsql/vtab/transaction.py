@@ -15,6 +15,7 @@ batch. Rules that SQLite and APSW force (each has a test):
 
 from __future__ import annotations
 
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, Protocol
 
 import apsw
@@ -316,7 +317,8 @@ class Transaction:
     def _unhook(self) -> None:
         if self._hooked:
             self._hooked = False
-            self.connection.trace_v2(0, None, id=self)
+            with suppress(ReferenceError):  # A connection that is dropped instead of closed rolls back when it is gone already.
+                self.connection.trace_v2(0, None, id=self)
 
     def _statement_starts(self, event: dict[str, Any]) -> None:
         """A statement starts. SQLite marks those that run inside another (triggers, a function's own SQL) as `trigger`."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import gc
+import sys
+
 import apsw
 import pytest
 
@@ -267,3 +270,17 @@ def test_a_function_that_changes_tables_inside_a_changing_statement_is_caught(t:
     t.create_scalar_function("meddles", meddles)
     t.execute("BEGIN; INSERT INTO u VALUES ('first'); INSERT INTO t SELECT id + 10, meddles(id) FROM t; COMMIT")
     assert rows(t) == [1, 2, 11, 12] and rows(t, "SELECT k FROM u") == ["1", "2", "first"]
+
+
+def test_a_connection_dropped_in_a_transaction_rolls_back_silently(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    noise: list[object] = []
+    monkeypatch.setattr(sys, "unraisablehook", noise.append)
+    db = connect(path)
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(a)")
+    db.execute("BEGIN; INSERT INTO t VALUES (1); SAVEPOINT s; INSERT INTO t VALUES (2), (3)")
+    del db
+    gc.collect()
+    assert not noise
+    db = connect(path)
+    assert db.execute("SELECT count(*) FROM t").get == 0
+    db.close()

@@ -146,11 +146,14 @@ def test_last_insert_rowid_is_that_of_an_ordinary_table(db: Connection) -> None:
         db.execute(f"CREATE VIRTUAL TABLE {table.replace('(', ' USING lsm(', 1)}")
     db.execute("CREATE VIRTUAL TABLE k USING lsm(k PRIMARY KEY)")
     ordinary.execute("CREATE TABLE k(k PRIMARY KEY) WITHOUT ROWID")
+    for connection in (ordinary, db):
+        connection.execute("CREATE VIEW v AS SELECT x FROM h; CREATE TRIGGER i INSTEAD OF INSERT ON v BEGIN INSERT INTO h VALUES (new.x); END")
     for sql in (
         "INSERT INTO h(rowid, x) VALUES (7, 1)",
         "INSERT INTO k VALUES (1)",
         "INSERT OR IGNORE INTO h(rowid, x) VALUES (7, 1)",
         "REPLACE INTO h(rowid, x) VALUES (5, 1), (6, 1)",
+        "INSERT INTO v VALUES (2)",
         "INSERT INTO h VALUES (1)",
         "INSERT INTO r(rowid, x) VALUES (40, 1)",
         "INSERT OR IGNORE INTO r VALUES (40, 1)",
