@@ -53,8 +53,10 @@ class Connection(apsw.Connection):
 
     def close(self, force: bool = False) -> None:
         """Close the connection and then the engines it was the last to use. Closing twice is allowed."""
-        super().close(force)
-        self.session.close()
+        try:
+            super().close(force)
+        finally:
+            self.session.close()
 
 
 def _check(key: object, options: object) -> None:

@@ -317,7 +317,8 @@ class Transaction:
     def _unhook(self) -> None:
         if self._hooked:
             self._hooked = False
-            with suppress(ReferenceError):  # A connection that is dropped instead of closed rolls back when it is gone already.
+            # A connection that is closed or dropped inside a transaction rolls back when it is gone already.
+            with suppress(ReferenceError, apsw.ConnectionClosedError):
                 self.connection.trace_v2(0, None, id=self)
 
     def _statement_starts(self, event: dict[str, Any]) -> None:

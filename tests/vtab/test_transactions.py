@@ -272,12 +272,15 @@ def test_a_function_that_changes_tables_inside_a_changing_statement_is_caught(t:
     assert rows(t) == [1, 2, 11, 12] and rows(t, "SELECT k FROM u") == ["1", "2", "first"]
 
 
-def test_a_connection_dropped_in_a_transaction_rolls_back_silently(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("closed", [True, False])
+def test_a_connection_closed_or_dropped_in_a_transaction_rolls_back_silently(path: str, monkeypatch: pytest.MonkeyPatch, closed: bool) -> None:
     noise: list[object] = []
     monkeypatch.setattr(sys, "unraisablehook", noise.append)
     db = connect(path)
     db.execute("CREATE VIRTUAL TABLE t USING lsm(a)")
     db.execute("BEGIN; INSERT INTO t VALUES (1); SAVEPOINT s; INSERT INTO t VALUES (2), (3)")
+    if closed:
+        db.close()
     del db
     gc.collect()
     assert not noise
