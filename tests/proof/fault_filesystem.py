@@ -14,6 +14,7 @@ import posixpath
 import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -133,22 +134,22 @@ class FaultFile:
             del inode.data[before:]
 
         try:
-            self._fs._step("append", self.path, str(len(data)), tear, mend)
+            with self._fs._during("append", self.path, str(len(data)), tear, mend):
+                inode.data += data
         except OSError:
             self._writable = False
             raise
-        self._inode.data += data
 
     def sync(self) -> None:
         self._require(self._syncable)
         try:
-            operation = self._fs._step("sync", self.path)
+            with self._fs._during("sync", self.path) as operation:
+                if not self._fs._skips(operation) and not self._inode.lost:
+                    self._inode.synced = len(self._inode.data)
         except OSError:
             self._writable = self._syncable = False
             self._inode.lost = True  # The system has dropped the dirty pages and calls them clean.
             raise
-        if not self._fs._skips(operation) and not self._inode.lost:
-            self._inode.synced = len(self._inode.data)
 
     def size(self) -> int:
         self._require(True)
@@ -313,12 +314,20 @@ class FaultFileSystem(MemoryFileSystem):
 
     # Each call
 
+    @contextmanager
+    def _during(
+        self, kind: str, path: str, detail: str = "", tear: Callable[[], None] | None = None, mend: Callable[[], None] | None = None
+    ) -> Iterator[Operation]:
+        """A mutating call as a whole: no other thread's comes between its count and its effect."""
+        if self.unguarded:
+            self.unguarded(Operation(len(self.operations), kind, path, detail))
+        with self._mutex:
+            yield self._step(kind, path, detail, tear, mend)
+
     def _step(
         self, kind: str, path: str, detail: str = "", tear: Callable[[], None] | None = None, mend: Callable[[], None] | None = None
     ) -> Operation:
         """Count a call; raise what was asked for. `tear` does the part of an append that is done all the same, `mend` undoes it."""
-        if self.unguarded and kind in MUTATING:
-            self.unguarded(Operation(len(self.operations), kind, path, detail))
         with self._mutex:
             if self.crashed:
                 raise Crash("after the crash")
@@ -359,11 +368,11 @@ class FaultFileSystem(MemoryFileSystem):
         self._history.setdefault(name, [before]).append(after)
 
     def create(self, path: str) -> FaultFile:  # type: ignore[override]
-        self._step("create", path)
-        name = self.absolute(path)
-        self._require_free(name)
-        inode = self._inodes[name] = _Inode()
-        self._change(name, None, inode)
+        with self._during("create", path):
+            name = self.absolute(path)
+            self._require_free(name)
+            inode = self._inodes[name] = _Inode()
+            self._change(name, None, inode)
         return FaultFile(self, path, inode, True)
 
     def open(self, path: str) -> FaultFile:  # type: ignore[override]
@@ -376,37 +385,37 @@ class FaultFileSystem(MemoryFileSystem):
         return super().read(path)
 
     def rename(self, source: str, target: str) -> None:
-        self._step("rename", source, target)
-        old, new = self.absolute(source), self.absolute(target)
-        inode, replaced = self._inodes.get(old), self._inodes.get(new)
-        super().rename(source, target)
-        if old != new:
-            self._change(new, replaced, inode)
-            self._change(old, inode, None)
+        with self._during("rename", source, target):
+            old, new = self.absolute(source), self.absolute(target)
+            inode, replaced = self._inodes.get(old), self._inodes.get(new)
+            super().rename(source, target)
+            if old != new:
+                self._change(new, replaced, inode)
+                self._change(old, inode, None)
 
     def remove(self, path: str) -> None:
-        self._step("remove", path)
-        name = self.absolute(path)
-        inode = self._inodes.get(name)
-        super().remove(path)
-        self._change(name, inode, None)
+        with self._during("remove", path):
+            name = self.absolute(path)
+            inode = self._inodes.get(name)
+            super().remove(path)
+            self._change(name, inode, None)
 
     def sync_directory(self, path: str) -> None:
-        operation = self._step("sync_directory", path)
-        super().sync_directory(path)
-        if not self._skips(operation):
-            directory = self.absolute(path)
-            for name in [name for name in self._history if posixpath.dirname(name) == directory]:
-                del self._history[name]
+        with self._during("sync_directory", path) as operation:
+            super().sync_directory(path)
+            if not self._skips(operation):
+                directory = self.absolute(path)
+                for name in [name for name in self._history if posixpath.dirname(name) == directory]:
+                    del self._history[name]
 
     def list(self, path: str) -> list[str]:
         self._step("list", path)
         return super().list(path)
 
     def make_directory(self, path: str) -> None:
-        self._step("make_directory", path)
-        super().make_directory(path)
-        self._change(self.absolute(path), None, _DIRECTORY)
+        with self._during("make_directory", path):
+            super().make_directory(path)
+            self._change(self.absolute(path), None, _DIRECTORY)
 
     def exists(self, path: str) -> bool:
         if self.crashed:

@@ -9,17 +9,19 @@ from __future__ import annotations
 import time
 from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
+from itertools import product
 from typing import Any
 
 import pytest
 from proof.judge import LONG
-from proof.small_databases import SECRETS, AtRest, closed, cut_short, ingested
+from proof.small_databases import OPTIONS, SECRETS, AtRest, closed, cut_short, ingested
 from proof.workload import KEY, open_database, seen
 
 import lsmsql
 from lsmsql.engine.storage.filenames import FileKind, parse_file_name
+from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 
 SECONDS_MAX = 5.0
 MAKERS = {"closed": closed, "cut short": cut_short, "ingested": ingested}
@@ -156,8 +158,6 @@ def last_record(database: AtRest, path: str) -> int:
 def assert_nothing_more_is_lost(database: AtRest, path: str, files: dict[str, bytes], said: str) -> None:
     """A failed attempt to open and read changes nothing that the undamaged file would not make good."""
     fs, engine = None, None
-    from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
-
     fs = MemoryFileSystem(files, ["db"])
     try:
         engine = open_database(fs, None, database.key)
@@ -248,7 +248,7 @@ def test_files_in_each_other_s_place_are_noticed(name: str, encrypted: bool) -> 
 def test_an_older_file_in_the_place_of_a_newer_one_is_noticed_or_an_earlier_state() -> None:
     """Every file of every moment of a life, put back into the database at its end."""
     from proof.fault_filesystem import FaultFileSystem
-    from proof.small_databases import OPTIONS, _grow
+    from proof.small_databases import _grow
     from proof.workload import Life
 
     life = Life(FaultFileSystem(), OPTIONS)
@@ -276,6 +276,62 @@ def test_an_older_file_in_the_place_of_a_newer_one_is_noticed_or_an_earlier_stat
     assert len(tried) > 30
 
 
+@pytest.mark.parametrize("mode", ["absolute", "point_in_time", "skip_corrupt"])
+@pytest.mark.parametrize(("name", "encrypted"), [("closed", False), ("cut short", True)])
+def test_what_a_damaged_wal_means_is_chosen_by_the_recovery_mode(name: str, encrypted: bool, mode: str) -> None:
+    """absolute: an error. point_in_time: an earlier whole state. skip_corrupt: every commit whole or gone. And so it is from then on."""
+    database = at_rest(name, encrypted)
+    options = replace(OPTIONS, recovery=mode)
+    subsets = without_some(database)
+    outcomes: Counter[str] = Counter()
+    for path in sorted(path for path in database.files if path.endswith(".wal")):
+        starts = records(database.files[path])
+        for offset in range(0, len(database.files[path]), 1 if LONG else 3):
+            said = f"{mode}, {name}, {path}, byte {offset}"
+            damaged = bytearray(database.files[path])
+            damaged[offset] ^= 1 << offset % 8
+            fs = MemoryFileSystem({**database.files, path: bytes(damaged)}, ["db"])
+            try:
+                engine = open_database(fs, options, database.key)
+            except lsmsql.CorruptionError as error:
+                assert error.path == path, said
+                # The catalog was durable before anything named the file: no mode does without it.
+                assert mode == "absolute" or offset < starts[1], f"{said}: {error}"
+                outcomes["error"] += 1
+                continue
+            now = seen(engine)
+            engine.close()
+            with open_database(fs, replace(OPTIONS, recovery="tolerate_tail"), database.key) as engine:
+                assert seen(engine) == now, f"{said}: what was found once is not found again"
+            assert mode != "absolute", f"{said}: unnoticed"
+            if mode == "point_in_time":
+                assert now in database.states, f"{said}: never was: {now}"
+                outcomes["earlier" if now != database.final else "final"] += 1
+            else:
+                assert now in subsets, f"{said}: a commit is half there: {now}"
+                outcomes["subset"] += 1
+    print(outcomes)
+    assert sum(outcomes.values()) > 100
+
+
+def without_some(database: AtRest) -> list[Any]:
+    """Every state that leaving out one or more of the last commits gives."""
+    last = len(database.states) - 1 - database.base
+    found = []
+    for picks in product((False, True), repeat=last):
+        trees = {name: dict(rows) for name, rows in database.states[database.base]["trees"].items()}
+        for number, pick in enumerate(picks):
+            if pick:
+                before, after = (database.states[database.base + number + more]["trees"] for more in (0, 1))
+                for name in trees:
+                    for key in before[name].keys() | after[name].keys():
+                        if before[name].get(key) != after[name].get(key):
+                            trees[name].pop(key, None)
+                            trees[name].update({key: after[name][key]} if key in after[name] else {})
+        found.append({**database.final, "trees": trees})
+    return found
+
+
 @pytest.mark.parametrize("name", MAKERS)
 def test_nothing_of_an_encrypted_database_can_be_read(name: str) -> None:
     plain, database = at_rest(name, False), at_rest(name, True)
@@ -288,8 +344,6 @@ def test_nothing_of_an_encrypted_database_can_be_read(name: str) -> None:
 def test_a_wrong_key_opens_nothing_and_changes_nothing() -> None:
     database = at_rest("closed", True)
     for key, error in ((bytes(32), lsmsql.KeyUnavailableError), (None, lsmsql.KeyUnavailableError), ("passphrase", lsmsql.KeyUnavailableError)):
-        from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
-
         fs = MemoryFileSystem(database.files, ["db"])
         with pytest.raises(error):
             open_database(fs, None, key)
