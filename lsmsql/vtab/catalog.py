@@ -19,10 +19,15 @@ from .tokenizer import always_quote
 
 
 class Catalog:
-    """The `_lsmsql` table of one schema, read and written on the connection itself."""
+    """The `_lsmsql` table of one schema, read and written on the connection itself.
+
+    overtaken: what was read is newer than the schema that SQLite goes by at this moment.
+    """
 
     def __init__(self, connection: apsw.Connection, schema_name: str) -> None:
         self._connection = connection
+        self._name = schema_name
+        self.overtaken = False
         self._schema = always_quote(schema_name)
 
     def encoding(self) -> str:
@@ -65,14 +70,28 @@ class Catalog:
         return bool(self._run("SELECT 1 FROM {}.sqlite_schema WHERE type = 'table' AND name = '_lsmsql'"))
 
     def _run(self, sql: str, bindings: Sequence[Any] = ()) -> list[tuple[Any, ...]]:
-        cursor = self._connection.cursor()
-        cursor.exec_trace = _go_on  # The connection's own tracers are not for our statements.
-        cursor.row_trace = _as_it_is
-        return cursor.execute(sql.replace("{}", self._schema), bindings).fetchall()
+        try:
+            return _execute(self._connection, sql.replace("{}", self._schema), bindings)
+        except apsw.SchemaChangeError:
+            # Another connection has changed the schema, and SQLite, which is opening a table, cannot read it anew before it has: it
+            # will find out when the statement runs, and open the table again. Only reading can come here.
+            self.overtaken = True
+            other = apsw.Connection(self._connection.db_filename(self._name), flags=apsw.SQLITE_OPEN_READONLY)
+            try:
+                return _execute(other, sql.replace("{}", "main"), bindings)
+            finally:
+                other.close()
 
 
 def _entry(name: str) -> str:
     return "table:" + name.encode().lower().decode()
+
+
+def _execute(connection: apsw.Connection, sql: str, bindings: Sequence[Any]) -> list[tuple[Any, ...]]:
+    cursor = connection.cursor()
+    cursor.exec_trace = _go_on  # The connection's own tracers are not for our statements.
+    cursor.row_trace = _as_it_is
+    return cursor.execute(sql, bindings).fetchall()
 
 
 def _go_on(*_statement: object) -> bool:

@@ -36,8 +36,11 @@ class Module:
 
     def Connect(self, connection: apsw.Connection, _module: str, schema_name: str, table_name: str, *_arguments: str) -> tuple[str, Table]:
         engine = self._session.engine(schema_name)
-        entry = Catalog(connection, schema_name).table(table_name)
+        catalog = Catalog(connection, schema_name)
+        entry = catalog.table(table_name)
         where = f"{connection.db_filename(schema_name) or 'this database in memory'} and {engine.path}"
+        if entry is None and catalog.overtaken:
+            raise apsw.SQLError(f"no such table: {table_name}")
         if entry is None:
             raise UsageError(f"lsm: the catalog of {schema_name} does not know the table {table_name}: {where} do not fit together")
         tree_name, definition = entry

@@ -260,3 +260,27 @@ def test_keys_and_options_of_a_wrong_kind_are_refused_at_once() -> None:
             connect(":memory:", key=key)  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="options"):
         connect(":memory:", options="fast")  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("sql", ["SELECT * FROM t", "INSERT INTO t VALUES ('z', 1)", "DROP TABLE t", "ALTER TABLE t RENAME TO s"])
+def test_a_table_first_used_after_another_connection_changed_the_schema(path: str, sql: str) -> None:
+    db = connect(path)
+    db.execute(SCHEMA)
+    db.execute("INSERT INTO t VALUES ('x', 1); CREATE TABLE ordinary(x)")
+    other = connect(path)
+    other.execute("SELECT * FROM ordinary").fetchall()  # It knows the schema, and has not opened t.
+    db.execute("DROP TABLE t")
+    db.execute(SCHEMA)
+    db.execute("INSERT INTO t VALUES ('y', 2)")
+    found = other.execute(sql).fetchall()
+    assert found == ([("y", 2)] if sql.startswith("SELECT") else [])
+    other.execute("CREATE TABLE another(x)")
+    db.execute("SELECT * FROM another").fetchall()
+    third = connect(path)
+    third.execute("SELECT * FROM ordinary").fetchall()
+    db.execute("DROP TABLE IF EXISTS t; DROP TABLE IF EXISTS s")
+    for table in ("t", "s"):
+        with pytest.raises(apsw.SQLError, match="no such table"):
+            third.execute(f"SELECT * FROM {table}").fetchall()
+    for connection in (third, other, db):
+        connection.close()
