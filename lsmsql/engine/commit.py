@@ -17,7 +17,7 @@ from typing import NoReturn
 from ..errors import ClosedError, Error, UsageError
 from .background import Background, Inline
 from .generation import Generation
-from .kernel import Batch, Kind
+from .kernel import SEQNO_MAX, Batch, Kind
 from .pace import Pace
 from .read_state import Published
 from .storage.filesystem import Bytes
@@ -29,6 +29,7 @@ from .write_batch import add_operation
 GROUP_BYTES_MAX = 1 << 20  # of waiting batches that one write takes along
 
 _COMMIT = int(RecordKind.COMMIT)
+_SEQNO_LAST = SEQNO_MAX - (1 << 40)  # Behind it nothing is admitted; one admission is good for as many commits as fit a memtable.
 
 
 class _Request:
@@ -225,6 +226,8 @@ class CommitLine:
         for tree in trees:
             if tree not in known:
                 raise UsageError(f"tree {tree} was dropped")
+        if self._published.seqno > _SEQNO_LAST:
+            raise UsageError(f"the last commit has seqno {self._published.seqno}; the limit is {SEQNO_MAX}")
         arena = self._arena
         # A batch larger than a memtable gets a generation of its own.
         if arena.full or (size >= self._line.options.memtable_bytes and arena.entries):

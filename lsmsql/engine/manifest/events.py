@@ -17,7 +17,7 @@ from typing import Any
 
 from .table_record import TableRecord
 from .tagged_fields import pack_fields, pack_number, unpack_fields, unpack_number
-from .version import Version
+from .version import FILE_ID_MAX, Version
 from .version_edit import VersionEdit
 
 EDIT_FORMAT = 1
@@ -77,7 +77,10 @@ def decode_version(data: bytes) -> tuple[Version, str]:
     next_tree_id = unpack_number(extra["next_tree_id"])
     if next_tree_id < version.next_tree_id:
         raise ValueError(f"next tree id {next_tree_id} is in use")
-    version = replace(version, next_tree_id=next_tree_id, number=unpack_number(extra["number"]))
+    number = unpack_number(extra["number"])
+    if number > FILE_ID_MAX or version.next_file_id > FILE_ID_MAX // 2:  # Room to go on counting from.
+        raise ValueError(f"impossible edit number {number} or next file id {version.next_file_id}")
+    version = replace(version, next_tree_id=next_tree_id, number=number)
     return version, extra["options"].decode("utf-8")
 
 
