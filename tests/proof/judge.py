@@ -25,7 +25,7 @@ class Judge:
     """
 
     def __init__(
-        self, life: Life, *, limit: int = 24, deep: int = 0, deep_limit: int = 4, further: int = 12, zeros: bool = False, kill: int = 0
+        self, life: Life, *, limit: int = 24, deep: int = 0, deep_limit: int = 4, further: int = 16, zeros: bool = False, kill: int = 0
     ) -> None:
         self.life = life
         self.limit = limit

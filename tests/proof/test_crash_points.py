@@ -16,7 +16,7 @@ from proof.workload import KEY, TINY, Life, full_life, let_go, open_database
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
 def test_a_power_loss_at_every_operation_loses_nothing_acknowledged(key: bytes | None) -> None:
-    judge, fs = watched(TINY, full_life, key, limit=200 if LONG else 12, deep=1 if LONG else 200)
+    judge, fs = watched(TINY, full_life, key, limit=200 if LONG else 9, deep=5 if LONG else 250)
     print(judge)
     assert judge.points > 300 and judge.opened > 500
     assert judge.deep_images > 200
@@ -57,6 +57,8 @@ def lazy_life(life: Life) -> None:
     life.snapshot("one")
     life.commit(("a", b"x1", None), ("b", b"y1", b"after the snapshot"))
     life.commit(("a", b"x2", b"before the ingest"))
+    life.commit(("a", b"x3", b"waited for"), ("b", b"y2", b"waited for"), durability="full")
+    life.commit(("a", b"x3", b"not waited for"), ("b", b"y2", None))
     life.ingest("b", [(b"i%d" % number, b"in") for number in range(4)])
     for number in range(6):
         life.commit(("a", b"x%d" % number, b"%d" % number * 61), ("c", b"y%d" % (number % 3), b"%d" % number * 71))
@@ -75,7 +77,7 @@ def lazy_life(life: Life) -> None:
 
 @pytest.mark.parametrize("durability", ["normal", "off"])
 def test_without_syncs_a_power_loss_leaves_a_whole_earlier_state(durability: str) -> None:
-    judge, _ = watched(replace(TINY, durability=durability), lazy_life, None, limit=200 if LONG else 12, deep=1 if LONG else 200)
+    judge, _ = watched(replace(TINY, durability=durability), lazy_life, None, limit=200 if LONG else 9, deep=5 if LONG else 250)
     print(judge)
     assert judge.opened > 200
 

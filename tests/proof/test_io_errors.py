@@ -123,7 +123,7 @@ def hurt_life(life: Life) -> None:
     life.put("b", b"m", b"y" * 400)
     life.ingest("a", [(b"i", b"1"), (b"k", b"2")])
     life.compact()
-    life.reopen()
+    life.reopen(table_bytes=500)
     life.create("c")
     life.commit(("c", b"k", b"1"), ("a", b"k", b"3"))
     life.release("name")
@@ -153,7 +153,7 @@ def outlived(kind: str, nth: int, persistent: bool, options: Options, key: bytes
     for image in [fs.copy(), *fs.images(limit=3)]:
         where = f"{said}; {life.errors}; afterwards {image.description or 'the page cache'}"
         try:
-            engine = open_database(image, options, key)
+            engine = open_database(image, life.options, key)
         except Exception as error:
             raise AssertionError(f"{where}: {error!r}") from error
         now = seen(engine)

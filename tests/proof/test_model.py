@@ -208,14 +208,20 @@ class Machine(RuleBasedStateMachine):
         view = self.engine.snapshot() if snapshot else self.engine.read_view()
         assert view.seqno == self.seqno
         self.pinned.append(view)
-        return view, {name: dict(rows) for name, rows in self.world.items()}, dict(self.lives), self.crashes
+        trees = {name: self._tree(name) for name in TREES}
+        return view, {name: dict(rows) for name, rows in self.world.items()}, dict(self.lives), self.crashes, trees
 
     @rule(found=views, name=names, lower=bounds, upper=bounds, reverse=st.booleans())
     def read_view(self, found: Any, name: str, lower: bytes | None, upper: bytes | None, reverse: bool) -> None:
-        view, world, lives, crashes = found
-        if crashes != self.crashes or lives[name] != self.lives[name]:
+        view, world, lives, crashes, trees = found
+        if crashes != self.crashes:
             return
         expected = in_range(world[name], lower, upper, reverse, None)
+        if lives[name] != self.lives[name]:
+            if hasattr(view, "scan"):  # It holds the files, so it outlives the tree.
+                assert list(view.scan(trees[name], lower, upper, reverse=reverse)) == expected
+                assert view.get_many(trees[name], ALL_KEYS) == [world[name].get(key) for key in ALL_KEYS]
+            return
         assert list(self._tree(name).scan(lower, upper, reverse=reverse, snapshot=view)) == expected
         assert [self._tree(name).get(key, snapshot=view) for key in ALL_KEYS] == [world[name].get(key) for key in ALL_KEYS]
         assert self._tree(name).get_many(ALL_KEYS, snapshot=view.seqno) == [world[name].get(key) for key in ALL_KEYS]

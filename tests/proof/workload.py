@@ -132,8 +132,10 @@ class Life:
     def close(self) -> None:
         self._step("close", lambda: self.engine.close(), sealing=True)
 
-    def reopen(self) -> None:
+    def reopen(self, **options: Any) -> None:
+        """options: those that change."""
         self.close()
+        self.options = replace(self.options, **options)
         self.open()
 
     def create(self, name: str) -> None:
@@ -147,8 +149,8 @@ class Life:
 
         self._step(f"drop {name}", lambda: self.engine.drop_tree(name), change, sealing=True)
 
-    def commit(self, *operations: tuple[str, bytes, bytes | None]) -> None:
-        """One batch of (tree, key, value; None deletes); its number is put into each of its trees beside them."""
+    def commit(self, *operations: tuple[str, bytes, bytes | None], durability: str | None = None) -> None:
+        """One batch of (tree, key, value; None deletes); its number is put into each of its trees beside them. durability: of this one."""
         self.commits += 1
         mark = b"%d" % self.commits
         every = [*operations, *((name, MARK, mark) for name in sorted({name for name, _, _ in operations}))]
@@ -161,14 +163,15 @@ class Life:
             return replace(state, trees=trees)
 
         def act() -> None:
-            with self.engine.batch() as batch:
-                for name, key, value in every:
-                    if value is None:
-                        batch.delete(self.engine.tree(name), key)
-                    else:
-                        batch.put(self.engine.tree(name), key, value)
+            batch = self.engine.batch()
+            for name, key, value in every:
+                if value is None:
+                    batch.delete(self.engine.tree(name), key)
+                else:
+                    batch.put(self.engine.tree(name), key, value)
+            self.engine.commit(batch, durability)
 
-        self._step(f"commit {self.commits}", act, change)
+        self._step(f"commit {self.commits}", act, change, sealing=durability == "full")
 
     def put(self, name: str, key: bytes, value: bytes) -> None:
         self._step(f"put {key!r}", lambda: self.engine.tree(name).put(key, value), adding(name, {key: value}))
@@ -235,7 +238,6 @@ def full_life(life: Life) -> None:
     life.commit(("a", b"big", b"B" * 700), ("b", b"big", b"B" * 300))
     life.compact()
     life.commit(("b", b"k1", None))
-    life.close()
-    life.open()
+    life.reopen(memtable_bytes=300, compression="none")
     life.commit(("a", b"last", b"1"), ("b", b"last", b"1"))
     life.close()
