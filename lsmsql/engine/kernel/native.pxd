@@ -153,6 +153,7 @@ ctypedef Run* RunP
 cdef struct MemTree:
     u32 id
     u32 number  # its index in Ops.trees
+    u32 chained  # 1 + number of the next tree of the same bucket, 0: none
     u32 last  # newest key node, 0: none
     u32 ordered_through  # key nodes up to this one are in the order
     u64 entries
@@ -183,9 +184,10 @@ cdef struct Ops:
     u32 shift  # slot = hash32 >> shift
     u32 keys  # slots in use
     MemTreeP* trees
+    u32* buckets  # as many as there is room for trees, in the same allocation: 1 + number of the first tree, 0: none
     u32 tree_count
-    u32 tree_room
-    u32 recent[64]  # by the low bits of a tree's id: where it was found last
+    u32 tree_room  # a power of two, or 0
+    u32 recent  # number of the tree that was found last
     Chunk* chunk  # the newest
     u64 rollbacks  # when it has moved, memory that operations lay in may hold others
 

@@ -13,6 +13,8 @@ cdef void ops_insert_record(Ops* ops, u8* at, u8* end, u64 seqno) noexcept nogil
 cdef void ops_pop(Ops* ops) noexcept  # undo the last insert, which replaced nothing
 cdef int ops_tree(Ops* ops, u32 id) noexcept nogil  # number of a known tree, or -1
 cdef int ops_add_tree(Ops* ops, u32 id) except -1  # its number, made if need be
+cdef u32* _bucket(Ops* ops, u32 id) noexcept nogil
+cdef int _grow_trees(Ops* ops) except -1
 cdef Chunk* chunk_take(size_t room)  # from the pool if it has one; NULL: no memory
 cdef void chunk_give(Chunk* chunk) noexcept
 

@@ -6,6 +6,8 @@ Slots hold 32 bits of hash and a key node; nodes lie in the order of the operati
 
 from __future__ import annotations
 
+import secrets
+
 import cython
 
 if not cython.compiled:
@@ -24,6 +26,7 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     MemTreeP,
     Node,
     NodeP,
+    U32s,
     U64s,
     clz64,
     op_key,
@@ -43,6 +46,7 @@ _POOL_BYTES_MAX = cython.declare(cython.size_t, 64 << 20)
 _POOLED_ROOM_MIN = cython.declare(cython.size_t, 256 << 10)
 _NODES_MAX = cython.declare(u64, (1 << 32) - 2)
 _STAGE = cython.declare(cython.int, 16)
+_spread = cython.declare(u64, secrets.randbits(64) | 1)  # Secret, as a file may name trees that any known hash puts into one bucket.
 
 # Chunks of memory that generations gone by have touched: a fresh page costs more than what is written into it. Under the GIL.
 _pool = cython.declare(ChunkP, cython.NULL)
@@ -110,14 +114,23 @@ class Operations:
 
 
 def ops_tree(ops, id):
-    i: u32 = ops.recent[id & 63]
-    if i < ops.tree_count and ops.trees[i].id == id:
-        return i
-    for i in range(ops.tree_count):
-        if ops.trees[i].id == id:
-            ops.recent[id & 63] = i
-            return i
+    at: u32
+    if ops.tree_count == 0:
+        return -1
+    if ops.trees[ops.recent].id == id:
+        return ops.recent
+    at = _bucket(ops, id)[0]
+    while at:
+        if ops.trees[at - 1].id == id:
+            ops.recent = at - 1
+            return at - 1
+        at = ops.trees[at - 1].chained
     return -1
+
+
+def _bucket(ops, id):
+    """Where the chain of a tree begins; there is room for trees."""
+    return ops.buckets + ((id * _spread) >> (clz64(ops.tree_room) + 1))
 
 
 def ops_add_tree(ops, id):
@@ -125,11 +138,8 @@ def ops_add_tree(ops, id):
     if number >= 0:
         return number
     if ops.tree_count == ops.tree_room:
-        trees = cython.cast(cython.pointer[MemTreeP], realloc(ops.trees, (ops.tree_room * 2 + 4) * cython.sizeof(MemTreeP)))
-        if trees == cython.NULL:
-            raise MemoryError("no memory for a memtable")
-        ops.trees = trees
-        ops.tree_room = ops.tree_room * 2 + 4
+        _grow_trees(ops)
+    bucket: U32s
     tree: MemTreeP = cython.cast(MemTreeP, calloc(1, cython.sizeof(MemTree)))
     if tree == cython.NULL:
         raise MemoryError("no memory for a memtable")
@@ -137,7 +147,29 @@ def ops_add_tree(ops, id):
     tree.number = ops.tree_count
     ops.trees[ops.tree_count] = tree
     ops.tree_count += 1
+    bucket = _bucket(ops, id)
+    tree.chained = bucket[0]
+    bucket[0] = tree.number + 1
     return tree.number
+
+
+def _grow_trees(ops):
+    """Twice the room for trees, and as many buckets; MemoryError leaves all as it was."""
+    room: cython.size_t = cython.cast(cython.size_t, ops.tree_room) * 2 if ops.tree_room else 4
+    bucket: U32s
+    i: u32
+    trees = cython.cast(cython.pointer[MemTreeP], realloc(ops.trees, room * (cython.sizeof(MemTreeP) + cython.sizeof(u32))))
+    if trees == cython.NULL:
+        raise MemoryError("no memory for a memtable")
+    ops.trees = trees
+    ops.buckets = cython.cast(U32s, trees + room)
+    ops.tree_room = room
+    memset(ops.buckets, 0, room * cython.sizeof(u32))
+    for i in range(ops.tree_count):
+        bucket = _bucket(ops, trees[i].id)
+        trees[i].chained = bucket[0]
+        bucket[0] = i + 1
+    return 0
 
 
 # --- the index
