@@ -12,7 +12,7 @@ from .sstable.writer import table_stream, write_tables
 from .storage.filenames import FileKind
 from .version_line import VersionLine
 
-_ONE_FILE = 1 << 62  # A memtable is one table, however large.
+_ONE_FILE = 1 << 62  # A memtable is one table, however large, unless its index grows too large.
 
 
 def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace: Callable[[int], None] | None = None) -> tuple[TableRecord, ...]:

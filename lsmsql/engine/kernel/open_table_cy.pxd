@@ -12,6 +12,7 @@ cdef struct OpenTable:
     # -- settings
     u64 block_bytes
     u64 table_bytes
+    u64 index_limit
     u32 filter_bits
     int level
     size_t overhead
@@ -47,6 +48,7 @@ cdef struct OpenTable:
     u64 tombstones
     u64 raw_bytes
     u64 data_bytes
+    u64 index_bytes  # of the blocks and their last keys
     # -- the chunk
     Room out
     size_t out_size

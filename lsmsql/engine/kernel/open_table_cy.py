@@ -18,6 +18,8 @@ from cython.cimports.lsmsql.engine.kernel.block_decode_cy import BLOCK_NO_MEMORY
 
 from .chunk import TableSummary
 
+_BLOCK_OVERHEAD = cython.declare(u64, 27)  # counted for each block against index_bytes
+
 
 def table_add_key(table, key, size):
     """Count one user key of the table, its first entry being about to be committed -> code."""
@@ -99,6 +101,7 @@ def _append_index(table, blk, raw_size, frame_size, codec):
     table.tombstones += tombstones
     table.raw_bytes += key_start(blk, blk.count) + value_start(blk, blk.count)
     table.data_bytes += frame_size
+    table.index_bytes += _BLOCK_OVERHEAD + size
     return 0
 
 
@@ -183,7 +186,7 @@ def table_start(table):
     """Begin another table; its first entries may be in the builder already."""
     table.blocks = 0
     table.keys = 0
-    table.total = table.tombstones = table.raw_bytes = table.data_bytes = 0
+    table.total = table.tombstones = table.raw_bytes = table.data_bytes = table.index_bytes = 0
     table_next_chunk(table)
 
 

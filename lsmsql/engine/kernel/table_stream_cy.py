@@ -18,6 +18,7 @@ from cython.cimports.libc.string import memcpy
 
 from ...errors import UsageError
 from .chunk import Chunk
+from .kinds import INDEX_BYTES
 
 _ENTRY_OVERHEAD = cython.declare(u64, 8)  # counted for each entry against block_bytes
 _PENDING_MAX = cython.declare(u64, 16 << 20)  # bytes of keys and values that may wait for the end of their group
@@ -48,6 +49,7 @@ class TableStream:
         compression_level: cython.int = 0,
         overhead: cython.size_t = 0,
         chunk_bytes: u64 = 1 << 20,
+        index_bytes: u64 = INDEX_BYTES,
     ) -> None:
         if self.sources is not None:
             raise ValueError("the stream has begun")
@@ -55,6 +57,7 @@ class TableStream:
             raise UsageError(f"zstd level must be from 0 to 22, not {compression_level}")
         self.table.block_bytes = block_bytes
         self.table.table_bytes = table_bytes
+        self.table.index_limit = index_bytes
         self.table.filter_bits = filter_bits
         self.table.level = compression_level
         self.table.overhead = overhead
@@ -316,7 +319,7 @@ class TableStream:
         if i >= count:
             return 0
         if not self.begun:
-            if table.data_bytes >= table.table_bytes:  # A table ends between different user keys only.
+            if table.data_bytes >= table.table_bytes or table.index_bytes >= table.index_limit:  # A table ends between different user keys only.
                 return RUN_ERROR if i and table_close_block(table, i) else RUN_TABLE
             if table_add_key(table, self.key, self.key_size):
                 return RUN_ERROR
@@ -327,7 +330,7 @@ class TableStream:
             self.in_block += 1
             i += 1
             table.committed = i
-            if table.size >= table.block_bytes:
+            if table.size >= table.block_bytes and (table.index_bytes < table.index_limit or table.size >= table.index_limit // 4):
                 if table_close_block(table, i):
                     return RUN_ERROR
                 count -= i

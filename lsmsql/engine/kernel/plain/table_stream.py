@@ -16,13 +16,14 @@ from ...storage.block_frame import HEADER_BYTES, FrameType, frame_payload
 from ...storage.compression import Codec, compress
 from ..chunk import Chunk, TableSummary
 from ..entry_error import EntryTypeError, pair_of
-from ..kinds import DUPLICATES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, Kind
+from ..kinds import DUPLICATES, INDEX_BYTES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, Kind
 from .block import Block, encode_block
 from .bloom import build_filter
 from .memtable import Memtable, Version
 from .table import Entry, Table
 
 _ENTRY_OVERHEAD = 8  # counted for each entry against block_bytes
+_BLOCK_OVERHEAD = 27  # counted for each block against index_bytes
 
 
 class SortedRows:
@@ -63,6 +64,7 @@ class _OpenTable:
     tombstones: int = 0
     raw_bytes: int = 0
     data_bytes: int = 0
+    index_bytes: int = 0  # of the blocks and their last keys
 
     def summary(self, filter_bits: int) -> TableSummary:
         count = len(self.sizes)
@@ -96,6 +98,8 @@ class TableStream:
     Retention (engine rules 3 and 4): every version above `floor` stays, and the newest at or below `floor` and at or below each of `snapshots`.
     bottom: nothing older lies below the outputs, so a tombstone that hides nothing goes, and seqnos that no reader can tell apart become 0.
     compression_level: of zstd, 0 for none.
+    table_bytes, index_bytes: a table ends, between two user keys, once its frames or its index reach them. While one user key goes on behind
+    index_bytes, blocks close at index_bytes // 4, where block_bytes is less.
     overhead: bytes that sealing adds to each frame's payload; 0 means no encryption, and chunks carry finished frames.
     """
 
@@ -112,11 +116,13 @@ class TableStream:
         compression_level: int = 0,
         overhead: int = 0,
         chunk_bytes: int = 1 << 20,
+        index_bytes: int = INDEX_BYTES,
     ) -> None:
         self._boundaries = [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)]
         self._bottom = bottom
         self._block_bytes = block_bytes
         self._table_bytes = table_bytes
+        self._index_bytes = index_bytes
         self._filter_bits = filter_bits
         self._codec = Codec.ZSTD if compression_level else Codec.NONE
         self._level = max(compression_level, 1)
@@ -141,7 +147,7 @@ class TableStream:
             kept = self._retained([entry[1:] for entry in versions])
             if not kept:
                 continue
-            if table.data_bytes >= self._table_bytes:
+            if table.data_bytes >= self._table_bytes or table.index_bytes >= self._index_bytes:
                 if rows:
                     payloads.append(self._close_block(table, rows))
                     rows, size = [], 0
@@ -153,7 +159,7 @@ class TableStream:
             for seqno, kind, value in kept:
                 rows.append((key, seqno, kind, value))
                 size += len(key) + len(value) + _ENTRY_OVERHEAD
-                if size >= self._block_bytes:
+                if size >= self._block_bytes and (table.index_bytes < self._index_bytes or size >= self._index_bytes // 4):
                     payloads.append(self._close_block(table, rows))
                     rows, size = [], 0
             if sum(len(payload) for _, _, payload in payloads) >= self._chunk_bytes:
@@ -200,6 +206,7 @@ class TableStream:
         table.tombstones += sum(kind == Kind.TOMBSTONE for kind in kinds)
         table.raw_bytes += sum(map(len, keys)) + sum(map(len, values))
         table.data_bytes += size
+        table.index_bytes += _BLOCK_OVERHEAD + len(keys[-1])
         return codec, len(raw), bytes(payload)
 
     def _chunk(self, first_block: int, payloads: list[tuple[int, int, bytes]], table: TableSummary | None) -> Chunk:
