@@ -1,14 +1,16 @@
 """lsmsql gives SQLite an LSM-tree storage engine: tables declared `USING lsm(...)`, stored beside the ordinary database file.
 
-connect(path)       an apsw.Connection with lsm tables                      connection.py
-open(path)          the engine alone: named trees of bytes                  engine/database.py
-Options             how an engine behaves, saved with the data              options.py
-Error and below     every error raised on purpose                           errors.py
+A map of the package:
 
-vtab/               SQL tables: schema, codecs, planner, cursor, transaction
-engine/             commit, recovery, read views, flush
-    kernel/         where entries are touched one by one, compiled and plain
-    sstable/ manifest/ compaction/ storage/
+    connect(path)       an apsw.Connection with lsm tables                      connection.py
+    open(path)          the engine alone: named trees of bytes                  engine/database.py
+    Options             how an engine behaves, saved with the data              options.py
+    Error and below     every error raised on purpose                           errors.py
+
+    vtab/               SQL tables: schema, codecs, planner, cursor, transaction
+    engine/             commit, recovery, read views, flush
+        kernel/         where entries are touched one by one, compiled and plain
+        sstable/ manifest/ compaction/ storage/
 """
 
 from __future__ import annotations
