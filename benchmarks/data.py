@@ -51,6 +51,10 @@ class Dataset:
         """The first load, in load order."""
         return list(zip(self.keys, self.values, strict=True))
 
+    def laid_out(self) -> list[Row]:
+        """`content()` as a source of sorted rows makes them: one after another, so that they lie in memory in their order."""
+        return [(bytes(bytearray(key)), bytes(bytearray(value))) for key, value in self.content()]
+
     def content(self) -> list[Row]:
         """Everything the database has to hold now, in key order."""
         return sorted(itertools.chain(zip(self.keys, self.values, strict=True), self.inserted))

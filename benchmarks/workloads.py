@@ -21,7 +21,7 @@ def load_random(session: Session) -> float:
 
 
 def load_ingest(session: Session) -> float:
-    rows = session.data.content()
+    rows = session.data.laid_out()
     with session.fresh() as database:
         with Stopwatch() as watch:
             database.ingest(rows)
@@ -31,7 +31,7 @@ def load_ingest(session: Session) -> float:
 
 
 def load_sorted(session: Session) -> float:
-    rows = session.data.content()
+    rows = session.data.laid_out()
     with session.fresh() as database:
         with Stopwatch() as watch:
             for start in range(0, len(rows), BATCH):
