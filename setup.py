@@ -45,6 +45,10 @@ PURE = os.environ.get("LSMSQL_PURE") == "1"
 class OptionalBuild(build_ext):
     """Leaves out what does not compile, says so, and lets the installation succeed (Extension(optional=True) does not survive every failure)."""
 
+    def finalize_options(self) -> None:
+        super().finalize_options()
+        self.parallel = self.parallel or os.cpu_count()
+
     def run(self) -> None:
         with self._optional("the compiled kernels"):
             super().run()
@@ -90,7 +94,7 @@ def extensions() -> list[Any]:
         print("warning: left out the compiled kernels: no Cython; the plain Python kernels will be used", file=sys.stderr)
         return []
     modules = [Extension(name, [name.replace(".", "/") + ".py"], extra_compile_args=["-O3", "-Wno-unreachable-code"]) for name in COMPILED_MODULES]
-    return cythonize(modules, build_dir="build/cython", compiler_directives={"language_level": 3})
+    return cythonize(modules, build_dir="build/cython", nthreads=os.cpu_count() or 1, compiler_directives={"language_level": 3})
 
 
 setup(ext_modules=extensions(), cmdclass={"build_ext": OptionalBuild})
