@@ -94,6 +94,15 @@ class Machine(RuleBasedStateMachine):
         self.world[name][key] = value
         self._committed(1, {(name, key)})
 
+    @rule(rows=st.lists(st.tuples(names, keys, st.one_of(st.none(), values)), min_size=4, max_size=14))
+    def write_much(self, rows: list[tuple[str, bytes, bytes | None]]) -> None:
+        """Each a commit of its own."""
+        for name, key, value in rows:
+            if value is None:
+                self.delete(name, key)
+            else:
+                self.put(name, key, value)
+
     @rule(name=names, key=keys)
     def delete(self, name: str, key: bytes) -> None:
         self._tree(name).delete(key)

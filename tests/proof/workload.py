@@ -238,6 +238,9 @@ def full_life(life: Life) -> None:
     life.commit(("a", b"big", b"B" * 700), ("b", b"big", b"B" * 300))
     life.compact()
     life.commit(("b", b"k1", None))
-    life.reopen(memtable_bytes=300, compression="none")
+    life.reopen(memtable_bytes=1 << 14, compression="none")
+    for number in range(10):  # Many in one WAL.
+        life.commit(("a", b"w%d" % (number % 4), b"%d" % number), ("b", b"w", None if number % 3 else b"w"))
+    life.reopen(memtable_bytes=300)
     life.commit(("a", b"last", b"1"), ("b", b"last", b"1"))
     life.close()
