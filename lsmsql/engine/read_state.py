@@ -93,3 +93,11 @@ class Published:
     def __init__(self, state: ReadState, seqno: int) -> None:
         self.state = state
         self.seqno = seqno
+
+    def now(self) -> tuple[int, ReadState]:
+        """(seqno, state) of one moment: the state holds every commit up to the seqno, and none of the history it needs is gone."""
+        while True:
+            seqno = self.seqno
+            state = self.state  # After the seqno, so it holds all of it;
+            if seqno == self.seqno:  # and no commit came between, beyond which it could have been compacted.
+                return seqno, state

@@ -3,14 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, Protocol, Self
 
 from ..errors import ClosedError, HistoryError, UsageError
 from .kernel import Kind, Scan
 from .kernel import get as kernel_get
 from .kernel import get_many as kernel_get_many
 from .pins import Pins
-from .read_state import ReadState
+from .read_state import Published, ReadState
 from .write_batch import WriteBatch
 
 
@@ -27,19 +27,18 @@ def check_bound(key: object) -> None:
         raise UsageError(f"keys are bytes, and a bound of a range is bytes or None, not {type(key).__name__}")
 
 
-class ReadView:
-    """Reads at `seqno` whatever is committed meanwhile. Holds memtables and files until it is closed: close it, or use it with `with`.
+class View:
+    """Reads at `seqno`, the last commit when it was made, whatever is committed meanwhile.
 
+    It holds memtables and files until it is closed or dropped, but pins no history: nobody else can count on reading at its seqno.
     Arguments `batch` and `mark` put the operations of a write batch, or its first `mark` ones, before everything else.
     """
 
-    __slots__ = ("_pins", "_state", "seqno")
+    __slots__ = ("_state", "seqno")
 
-    def __init__(self, pins: Pins, seqno: int | None = None) -> None:
-        """seqno: None for the last published. HistoryError when it is not retained, or not yet there."""
-        self._state: ReadState | None = None
-        self._pins = pins
-        self.seqno, self._state = pins.pin(seqno)
+    def __init__(self, published: Published) -> None:
+        self._state: ReadState | None
+        self.seqno, self._state = published.now()
 
     def get(self, tree: AnyTree, key: bytes, batch: WriteBatch | None = None, mark: int | None = None) -> bytes | None:
         """The value of a key, or None."""
@@ -93,33 +92,45 @@ class ReadView:
             limit=limit,
             # What a scan of everything reads would only push out what others read again.
             keep=not (lower is None and upper is None and limit is None),
-            on_close=self._release if close else state.release,
+            on_close=self.close if close else state.release,
         )
-
-    def belongs_to(self, pins: Pins) -> bool:
-        """Whether it is a view of the database whose pins these are."""
-        return self._pins is pins
 
     def _opened(self) -> ReadState:
         if self._state is None:
             raise ClosedError("the read view is closed")
         return self._state
 
-    def _release(self) -> None:
-        # From a finalizer too, so it takes no lock and removes no file.
-        state, self._state = self._state, None
-        if state is not None:
-            self._pins.release(self.seqno)
-
     def close(self) -> None:
-        """Let go of the history and the files. Closing twice is allowed."""
-        self._release()
+        """Let go of the files, and of the history if it was pinned. Closing twice is allowed."""
+        self._state = None
 
-    def __enter__(self) -> ReadView:
+    def __enter__(self) -> Self:
         return self
 
     def __exit__(self, *_: Any) -> None:
         self.close()
 
+
+class ReadView(View):
+    """A view at any retained seqno, which pins it: as long as it is open others can read there too."""
+
+    __slots__ = ("_pins",)
+
+    def __init__(self, pins: Pins, seqno: int | None = None) -> None:
+        """seqno: None for the last published. HistoryError when it is not retained, or not yet there."""
+        self._state: ReadState | None = None
+        self._pins = pins
+        self.seqno, self._state = pins.pin(seqno)
+
+    def belongs_to(self, pins: Pins) -> bool:
+        """Whether it is a view of the database whose pins these are."""
+        return self._pins is pins
+
+    def close(self) -> None:
+        # From a finalizer too, so it takes no lock and removes no file.
+        state, self._state = self._state, None
+        if state is not None:
+            self._pins.release(self.seqno)
+
     def __del__(self) -> None:
-        self._release()
+        self.close()

@@ -6,7 +6,7 @@ import gc
 
 import pytest
 
-from lsmsql import ConflictError, Database, HistoryError, UsageError
+from lsmsql import ClosedError, ConflictError, Database, HistoryError, UsageError
 from lsmsql.engine.tree import Tree
 from lsmsql.engine.write_batch import MISSING
 
@@ -110,6 +110,22 @@ def test_a_view_that_is_dropped_lets_go_of_its_history() -> None:
         for _ in tree.scan():
             assert engine.statistics()["pins"] == 1
         assert engine.statistics()["pins"] == 0
+
+
+def test_a_current_view_keeps_what_it_sees_without_a_pin() -> None:
+    with open_database(memory()) as engine:
+        tree = engine.tree("kv")
+        expected = fill(tree, b"1")
+        view = engine.current_view()
+        assert engine.statistics()["pins"] == 0
+        churn(engine, tree)
+        assert dict(view.scan(tree)) == expected
+        assert view.get_many(tree, list(expected)) == list(expected.values())
+        with pytest.raises(HistoryError):
+            engine.read_view(view.seqno)
+        view.close()
+        with pytest.raises(ClosedError):
+            view.get(tree, b"000")
 
 
 @pytest.mark.parametrize("key", [None, KEY])
