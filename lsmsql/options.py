@@ -27,7 +27,7 @@ class Options:
         lock_timeout    how long to wait for another process to let go of the directory
         background      flush and compact on threads of their own; False does that work inside the writing call
     Performance
-        memtable_bytes  size at which a generation is sealed and flushed
+        memtable_bytes  memory at which a generation is sealed and flushed, index included
         sealed_max      sealed generations waiting for flush before writers stop
         cache_bytes     memory for decoded blocks
         compression     "zstd" or "none", for data blocks;  compression_level: zstd's, 1 to 19

@@ -25,7 +25,7 @@ class Stopped(ClosedError):
 class Upkeep:
     """error: what failed first, for good: every later write raises it. stopping: units of work end with Stopped at their next chunk.
 
-    on_change: called after each unit of work; the counters are for statistics. drain_rate: bytes of memtable flushed per second, lately.
+    on_change: called after each unit of work; the counters are for statistics. drain_rate: bytes of WAL flushed per second, lately.
     """
 
     def __init__(self, line: VersionLine, pins: Pins) -> None:
@@ -77,7 +77,7 @@ class Upkeep:
                 tables = flush_generation(self._line, self._pins, generation, self._pace)
             self.flushes += 1
             self.flushed_bytes += sum(table.size for table in tables)
-            self.drain_rate = generation.arena.size / max(time.monotonic() - began, 1e-6)
+            self.drain_rate = generation.wal.length / max(time.monotonic() - began, 1e-6)
         self.on_change()
         return True
 

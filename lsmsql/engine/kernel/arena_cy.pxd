@@ -6,6 +6,7 @@ cdef class MemtableArena:
     cdef dict memtables
     cdef readonly u64 capacity
     cdef readonly u64 size
+    cdef u64 slot_bytes  # of the index's slots, as `size` has them
     cdef size_t start  # of the open record in the newest chunk: a hole for its header, then the payload
     cdef size_t pending  # operations in the open record
     cdef long long selected  # tree of its last operation, or -1

@@ -26,6 +26,7 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     Chunk,
     ChunkP,
     Data,
+    Node,
     Ops,
     Room,
     op_key_size,
@@ -49,8 +50,7 @@ from cython.cimports.lsmsql.engine.kernel.memtable_cy import Memtable, check_ent
 from .entry_error import EntryError, pair_of
 
 _CHUNK = cython.declare(cython.size_t, (1 << 20) - 64)
-_ENTRY_BYTES = cython.declare(cython.size_t, 164)  # of payload and accounting, at 100-byte values: what arenas are sized for
-_ACCOUNTED = cython.declare(u64, 40)  # bytes counted for each operation besides its payload
+_ENTRY_BYTES = cython.declare(cython.size_t, 164)  # of record and index, at 100-byte values: what arenas are sized for
 
 
 def _move_record(ops, start, need):
@@ -84,7 +84,7 @@ class MemtableArena:
         self.operations = Operations()
         self.memtables = {}
         self.capacity = capacity
-        self.size = 0
+        self.size = self.slot_bytes = 0
         self.open = False
         entries: u64 = capacity // _ENTRY_BYTES
         # More than enough for entries of the usual size, so that no commit waits for the index to be made larger.
@@ -223,12 +223,15 @@ class MemtableArena:
         """Make the open record's operations readable at `seqno`, and close it."""
         chunk: ChunkP = self.operations.ops.chunk
         start: Room
+        slot_bytes: u64
         if not self.open:
             return
         self._reserve_index()
         start = cython.cast(Room, chunk.data) + self.start + RECORD_HEADER
         ops_insert_record(cython.address(self.operations.ops), start, cython.cast(Room, chunk.data) + chunk.used, seqno)
-        self.size += chunk.used - self.start - RECORD_HEADER + _ACCOUNTED * self.pending
+        slot_bytes = cython.cast(u64, 8) << (32 - self.operations.ops.shift)
+        self.size += chunk.used - self.start + cython.sizeof(Node) * self.pending + slot_bytes - self.slot_bytes
+        self.slot_bytes = slot_bytes
         self.open = False
         self.pending = 0
 

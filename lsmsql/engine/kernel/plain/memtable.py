@@ -14,7 +14,7 @@ from itertools import islice
 
 from sortedcontainers import SortedList
 
-from ...storage.record_log import record_header
+from ...storage.record_log import HEADER_BYTES, record_header
 from ..entry_error import EntryError, EntryTypeError, pair_of
 from ..kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, KIND_READABLE_MAX, SELECT_TREE, VALUE_BYTES_MAX, Kind
 
@@ -23,6 +23,9 @@ Version = tuple[int, int, bytes]  # seqno, kind, value
 Group = tuple[bytes, list[Version]]  # a user key and its versions, newest first
 
 _KEYS_AT_ONCE = 256
+_NODE_BYTES, _SLOT_BYTES = 32, 8  # of the compiled index
+_ENTRY_BYTES = 164  # of record and index, at 100-byte values: what arenas are sized for
+_ENTRIES_RESERVED_MAX = 1 << 24
 
 
 class Memtable:
@@ -200,19 +203,25 @@ class MemtableArena:
     """The operations of one generation in commit order, as the WAL holds them, indexed by tree.
 
     A commit is: `begin`, then operations, then `seal` (header and checksum filled in; these bytes go to the WAL), then `index` once they are
-    written, or `abandon`. Nothing is visible before `index`. `capacity` is the size in bytes at which `full` turns true; a record may exceed it.
+    written, or `abandon`. Nothing is visible before `index`. size: bytes of memory that the compiled arena takes: records, and nodes and slots of
+    the index (0 as long as it is empty). `capacity` is the size at which `full` turns true; a record may exceed it.
     """
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
         self.size = 0
+        self._keys = 0
+        self._slots = _slots_for(min(capacity // _ENTRY_BYTES, _ENTRIES_RESERVED_MAX))
+        self._slots_counted = 0
         self._memtables: dict[int, Memtable] = {}
         self._pending: list[tuple[int, bytes, int, bytes]] = []
         self._payload = bytearray()
         self._selected = -1
+        self._open = False
 
     def begin(self) -> None:
         self.abandon()
+        self._open = True
 
     def put(self, tree: int, key: bytes, value: bytes) -> None:
         self.add(tree, key, Kind.VALUE, value)
@@ -227,6 +236,7 @@ class MemtableArena:
             raise EntryError("write batch larger than 4 GiB")
         self._selected = _append_operation(self._payload, self._selected, tree, key, kind, value)
         self._pending.append((tree, key, kind, value))
+        self._open = True
 
     def put_many(self, tree: int, items: Iterable[tuple[bytes, bytes]]) -> int:
         """Put every (key, value) into the open record. Returns how many there were."""
@@ -242,31 +252,47 @@ class MemtableArena:
         self._pending.extend(operations)
         self._payload += payload
         self._selected = -1
+        self._open = True
         return len(operations)
 
     def payload(self) -> bytes:
         """The open record's payload, for sealing elsewhere (encryption)."""
+        self._reserve_index()
         return bytes(self._payload)
 
     def seal(self, kind: int, log_id: int, ordinal: int, seqno: int, previous: int, time: int) -> bytes:
         """The open record as the WAL takes it, unencrypted: its 64-byte header (storage/record_log.py), filled in, and the payload."""
+        self._open = True
+        self._reserve_index()
         return record_header(kind, 0, log_id, ordinal, seqno, previous, self._payload, 0, time) + self._payload
 
     def index(self, seqno: int) -> None:
         """Make the open record's operations readable at `seqno`, and close it."""
+        if not self._open:
+            return
+        self._reserve_index()
         for tree, key, kind, value in self._pending:
             memtable = self._memtables.get(tree)
             if memtable is None:
                 memtable = self._memtables[tree] = Memtable(tree)
+            self._keys += key not in memtable.versions
             memtable.add(key, seqno, kind, value)
-        self.size += len(self._payload) + 40 * len(self._pending)
+        self.size += HEADER_BYTES + len(self._payload) + _NODE_BYTES * len(self._pending) + _SLOT_BYTES * (self._slots - self._slots_counted)
+        self._slots_counted = self._slots
         self.abandon()
+
+    def _reserve_index(self) -> None:
+        """Room in the index for the open record: at most 70 % of its slots are in use."""
+        keys = self._keys + len(self._pending)
+        if keys * 10 > self._slots * 7:
+            self._slots = max(_slots_for(keys), 2 * self._slots)
 
     def abandon(self) -> None:
         """Drop the open record."""
         self._pending = []
         self._payload = bytearray()
         self._selected = -1
+        self._open = False
 
     def memtable(self, tree: int) -> Memtable | None:
         return self._memtables.get(tree)
@@ -281,6 +307,10 @@ class MemtableArena:
     @property
     def entries(self) -> int:
         return sum(len(memtable) for memtable in self._memtables.values())
+
+
+def _slots_for(keys: int) -> int:
+    return 1 << (keys * 10 // 7 + 16).bit_length()
 
 
 def _check_operation(key: bytes, value: bytes) -> None:
