@@ -35,8 +35,10 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.scan_cy",
     "lsmsql.engine.kernel.table_cy",
     "lsmsql.engine.kernel.table_stream_cy",
+    "lsmsql.vtab.cursor_cy",
     "lsmsql.vtab.key_codec_cy",
     "lsmsql.vtab.row_codec_cy",
+    "lsmsql.vtab.views_cy",
 )
 REQUIRE_COMPILED = os.environ.get("LSMSQL_REQUIRE_COMPILED") == "1"
 PURE = os.environ.get("LSMSQL_PURE") == "1"

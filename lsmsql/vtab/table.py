@@ -11,7 +11,7 @@ import apsw
 from ..errors import CorruptionError, UsageError
 from .affinity import INT_MAX, Value
 from .catalog import Catalog
-from .cursor import Cursor, PreparedPlan
+from .cursor_cy import Cursor, PreparedPlan
 from .key_codec_cy import decode_rowid, encode_rowid
 from .plan import Plan, key_parts
 from .planner import Constraint, choose, operator_name

@@ -23,10 +23,10 @@ import apsw
 from ..engine.kernel import KEY_BYTES_MAX, VALUE_BYTES_MAX, Kind
 from ..errors import UsageError
 from .sqlite_errors import stale_snapshot
+from .views_cy import SharedView, Views
 
 if TYPE_CHECKING:
     from ..engine.database import Database
-    from ..engine.read_view import ReadView
     from ..engine.tree import Tree
     from ..engine.write_batch import WriteBatch
 
@@ -42,16 +42,6 @@ class BatchReader(Protocol):
     def abort(self) -> None: ...
 
 
-class SharedView:
-    """A read view and how many hold it: the cursors that read at it, and the transaction as long as it lasts."""
-
-    __slots__ = ("holders", "view")
-
-    def __init__(self, view: ReadView) -> None:
-        self.view = view
-        self.holders = 0
-
-
 class Transaction:
     """Pending changes of one connection in one engine. `serial` changes whenever rows may have gone back to an earlier state."""
 
@@ -63,8 +53,8 @@ class Transaction:
         self._operations: Any = None  # the kernel's batch within
         self._room = 0
         self.serial = 0
-        self._shared: SharedView | None = None
-        self._pinned = False  # the transaction itself holds `_shared`
+        self._views = Views(engine)
+        self.release_view = self._views.release
         self._readers: set[BatchReader] = set()
         self._begun: set[object] = set()
         self._synced: set[object] = set()
@@ -79,37 +69,16 @@ class Transaction:
     # Reading
 
     def acquire_view(self) -> SharedView:
-        """The view that a new cursor reads at; give it back with `release_view`.
-
-        Cursors of one statement share it, and inside BEGIN all statements do. An unfinished SELECT keeps it for later ones, as it
-        keeps SQLite's own read transaction.
-        """
-        lasting = bool(self._begun) or self.connection.in_transaction
-        if self._pinned and not lasting:
-            self._unpin()  # a read-only transaction has ended
-        shared = self._shared
-        if shared is None:
-            shared = self._shared = SharedView(self.engine.read_view())
-        if lasting and not self._pinned:
-            self._pinned = True
-            shared.holders += 1
-            if not self._begun:
-                self._hook()
-        shared.holders += 1
-        return shared
-
-    def release_view(self, shared: SharedView) -> None:
-        shared.holders -= 1
-        if not shared.holders:
-            if self._shared is shared:
-                self._shared = None
-            shared.view.close()
-
-    def _unpin(self) -> None:
-        shared = self._shared
-        if self._pinned and shared is not None:
-            self._pinned = False
-            self.release_view(shared)
+        """The view that a new cursor reads at (see views_cy.py); give it back with `release_view`."""
+        views = self._views
+        if self._begun or self.connection.in_transaction:
+            if not views.held:
+                views.hold()
+                if not self._begun:
+                    self._hook()
+        elif views.held:
+            views.let_go()  # a read-only transaction has ended
+        return views.acquire()  # type: ignore[no-any-return]
 
     def pending(self) -> tuple[WriteBatch | None, int]:
         """(batch, mark) that a cursor opened now reads through: what is pending, without what its own statement goes on to write."""
@@ -129,21 +98,18 @@ class Transaction:
         found = self._operations.get(tree.id, key)
         if found is not None:
             return found[1] if found[0] == Kind.VALUE else None
-        assert self._shared is not None
-        return self._shared.view.get(tree, key)
+        return self._views.shared.view.get(tree, key)  # type: ignore[no-any-return]
 
     def changed_by_statement(self, tree: Tree, key: bytes, value: bytes) -> bool:
         """Whether a row, now `value`, was another before the statement that runs now (which changes several, or has only begun)."""
-        assert self._shared is not None
         if self._statement is None and self.connection.in_transaction:
             return False  # a statement without a mark changes one row
         mark = 0 if self._statement is None else self._statement[1]
-        return self._shared.view.get(tree, key, self.batch, mark) != value
+        return self._views.shared.view.get(tree, key, self.batch, mark) != value  # type: ignore[no-any-return]
 
     def last_key(self, tree: Tree) -> bytes | None:
         """The largest key, everything pending included."""
-        assert self._shared is not None
-        rows = self._shared.view.scan(tree, reverse=True, limit=1, batch=self.batch).fill(1)
+        rows = self._views.shared.view.scan(tree, reverse=True, limit=1, batch=self.batch).fill(1)
         return rows[0][0] if rows else None
 
     # Writing
@@ -208,19 +174,15 @@ class Transaction:
         self._begun.add(table)
 
     def _start(self) -> None:
-        if self._pinned and not self.connection.in_transaction:
-            self._unpin()
+        views = self._views
+        if views.held and not self.connection.in_transaction:
+            views.let_go()
         newest = self.engine.seqno
-        shared = self._shared
-        if shared is not None and shared.view.seqno != newest:
-            if self._pinned:
+        if views.shared is not None and views.shared.view.seqno != newest:
+            if views.held:
                 raise stale_snapshot()
-            self._shared = shared = None  # its cursors keep it
-        if shared is None:
-            shared = self._shared = SharedView(self.engine.read_view())
-        if not self._pinned:
-            self._pinned = True
-            shared.holders += 1
+            views.forget()
+        views.hold()
         if newest != self._committed_seqno:
             self.serial += 1
         self._fresh_batch()
@@ -303,8 +265,7 @@ class Transaction:
         if not self._begun:
             self.batch = None
             self._forget_marks()
-            self._unpin()
-            self._shared = None  # Open cursors go on at their moment, new ones see this commit.
+            self._views.forget()
             self._unhook()
 
     # The trace hook
@@ -331,8 +292,8 @@ class Transaction:
             self._marks = [mark for mark in self._marks if mark != statement]
             self._undone_level = statement[0]
             self._roll_back_to(statement[1])
-        if self._pinned and not self._begun:
+        if self._views.held and not self._begun:
             if self.connection.in_transaction:
                 return  # still to see the end of a read-only transaction
-            self._unpin()
+            self._views.let_go()
         self._unhook()

@@ -1,0 +1,71 @@
+# cython: language_level=3
+"""Views: which moment the cursors of one connection read at, in one engine.
+
+Cursors of one statement share a view, and inside BEGIN all statements do. An unfinished SELECT keeps it for later ones, as it keeps SQLite's
+own read transaction.
+"""
+
+from __future__ import annotations
+
+try:
+    import cython
+except ModuleNotFoundError:
+    from lsmsql import _cython as cython
+
+
+@cython.cclass
+class SharedView:
+    """A read view and how many hold it: the cursors that read at it, and the transaction as long as it lasts."""
+
+    view = cython.declare(object, visibility="public")
+    holders = cython.declare(cython.Py_ssize_t, visibility="public")
+
+    def __init__(self, view):
+        self.view = view
+        self.holders = 0
+
+
+@cython.cclass
+class Views:
+    """shared: the SharedView that new cursors read at, None while nothing is read; held: whether the transaction itself holds it."""
+
+    shared = cython.declare(object, visibility="public")
+    held = cython.declare(cython.bint, visibility="public")
+    _engine: object
+
+    def __init__(self, engine):
+        self._engine = engine
+        self.shared = None
+        self.held = False
+
+    def acquire(self):
+        """The view that a new cursor reads at; give it back with `release`."""
+        shared: SharedView = self.shared
+        if shared is None:
+            shared = self.shared = SharedView(self._engine.current_view())
+        shared.holders += 1
+        return shared
+
+    def release(self, given):
+        shared: SharedView = given
+        shared.holders -= 1
+        if shared.holders == 0:
+            if self.shared is shared:
+                self.shared = None
+            shared.view.close()
+
+    def hold(self):
+        """The transaction reads at this moment until `let_go`."""
+        if not self.held:
+            self.acquire()
+            self.held = True
+
+    def let_go(self):
+        if self.held:
+            self.held = False
+            self.release(self.shared)
+
+    def forget(self):
+        """Cursors that are open go on at their moment; new ones see the newest."""
+        self.let_go()
+        self.shared = None
