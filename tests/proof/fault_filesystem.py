@@ -17,10 +17,9 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import NamedTuple
 
-from proof.fault import KINDS, MUTATING, OTHERS, SYNCS, Crash, Fault, Operation
-
 from lsmsql.engine.storage.filesystem import Bytes, Lock
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem, Node
+from tests.proof.fault import KINDS, MUTATING, OTHERS, SYNCS, Crash, Fault, Operation
 
 __all__ = ["KINDS", "MUTATING", "OTHERS", "SYNCS", "Crash", "Fault", "FaultFile", "FaultFileSystem", "Operation", "crash_points", "fault_points"]
 

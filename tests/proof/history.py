@@ -7,11 +7,10 @@ import random
 import sys
 from typing import Any
 
-from proof.workload import open_database
-
 import lsmsql
 from lsmsql import Options
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
+from tests.proof.workload import open_database
 
 Operation = tuple[Any, ...]
 LETTERS = (b"\x00", b"a", b"ab", b"b", b"\xff")

@@ -6,10 +6,9 @@ import os
 from collections.abc import Callable
 from typing import Any
 
-from proof.fault_filesystem import FaultFileSystem, Operation
-from proof.workload import Life, let_go, open_database, seen
-
 from lsmsql import Options
+from tests.proof.fault_filesystem import FaultFileSystem, Operation
+from tests.proof.workload import Life, let_go, open_database, seen
 
 LONG = os.environ.get("LSMSQL_LONG") == "1"
 

@@ -6,10 +6,9 @@ import threading
 from dataclasses import dataclass, replace
 from typing import Any
 
-from proof.fault_filesystem import FaultFileSystem, Operation
-from proof.workload import TINY, Life, let_go, open_database, seen
-
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
+from tests.proof.fault_filesystem import FaultFileSystem, Operation
+from tests.proof.workload import TINY, Life, let_go, open_database, seen
 
 OPTIONS = replace(TINY, memtable_bytes=1 << 12, level_bytes=1 << 12, manifest_bytes=500, filter_bits=4)
 SECRETS = (b"a key of ours", b"a value of ours", b"name of a snapshot", b"name of a tree")

@@ -15,13 +15,13 @@ from itertools import product
 from typing import Any
 
 import pytest
-from proof.judge import LONG
-from proof.small_databases import OPTIONS, SECRETS, AtRest, closed, cut_short, ingested
-from proof.workload import KEY, open_database, seen
 
 import lsmsql
 from lsmsql.engine.storage.filenames import FileKind, parse_file_name
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
+from tests.proof.judge import LONG
+from tests.proof.small_databases import OPTIONS, SECRETS, AtRest, closed, cut_short, ingested
+from tests.proof.workload import KEY, open_database, seen
 
 SECONDS_MAX = 5.0
 MAKERS = {"closed": closed, "cut short": cut_short, "ingested": ingested}
@@ -247,9 +247,9 @@ def test_files_in_each_other_s_place_are_noticed(name: str, encrypted: bool) -> 
 
 def test_an_older_file_in_the_place_of_a_newer_one_is_noticed_or_an_earlier_state() -> None:
     """Every file of every moment of a life, put back into the database at its end."""
-    from proof.fault_filesystem import FaultFileSystem
-    from proof.small_databases import _grow
-    from proof.workload import Life
+    from tests.proof.fault_filesystem import FaultFileSystem
+    from tests.proof.small_databases import _grow
+    from tests.proof.workload import Life
 
     life = Life(FaultFileSystem(), OPTIONS)
     moments: list[dict[str, bytes]] = []

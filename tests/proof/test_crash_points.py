@@ -9,9 +9,10 @@ from __future__ import annotations
 from dataclasses import replace
 
 import pytest
-from proof.fault_filesystem import Crash, FaultFileSystem, crash_points
-from proof.judge import LONG, Judge, watched
-from proof.workload import KEY, TINY, Life, full_life, let_go, open_database
+
+from tests.proof.fault_filesystem import Crash, FaultFileSystem, crash_points
+from tests.proof.judge import LONG, Judge, watched
+from tests.proof.workload import KEY, TINY, Life, full_life, let_go, open_database
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])

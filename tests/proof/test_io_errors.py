@@ -9,12 +9,12 @@ from itertools import product
 from typing import Any
 
 import pytest
-from proof.fault_filesystem import FaultFileSystem
-from proof.judge import LONG
-from proof.workload import KEY, TINY, Change, Life, State, let_go, open_database, seen
 
 import lsmsql
 from lsmsql import Options
+from tests.proof.fault_filesystem import FaultFileSystem
+from tests.proof.judge import LONG
+from tests.proof.workload import KEY, TINY, Change, Life, State, let_go, open_database, seen
 
 CODES = {"append": errno.ENOSPC, "create": errno.ENOSPC, "rename": errno.ENOSPC}
 KINDS = ("append", "sync", "create", "rename", "remove", "sync_directory", "make_directory", "open", "read", "list", "size", "lock")

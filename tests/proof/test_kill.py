@@ -11,8 +11,9 @@ import threading
 from pathlib import Path
 
 import pytest
-from proof.judge import LONG
-from proof.killed_writer import KEPT, contents, key_of, read, set_up
+
+from tests.proof.judge import LONG
+from tests.proof.killed_writer import KEPT, contents, key_of, read, set_up
 
 ROOT = Path(__file__).parents[2]
 DELAY_MAX = 0.08  # Seconds from the fork to the kill; opening is part of it.
@@ -25,11 +26,11 @@ def test_a_killed_writer_leaves_every_acknowledged_transaction_whole(kind: str, 
     print("seed", seed)
     moments = random.Random(seed)
     set_up(kind, str(tmp_path))
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests")))}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     found = -1
     in_opening = in_flight = acknowledged = 0
     with subprocess.Popen(
-        [sys.executable, "-m", "proof.killed_writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
+        [sys.executable, "-m", "tests.proof.killed_writer"], stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, env=environment, cwd=ROOT
     ) as process:
         try:
             for number in range(ROUNDS[kind]):

@@ -11,12 +11,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from proof.history import generated, history
-from proof.judge import LONG
-from proof.workload import KEY
 
 from lsmsql import Options
 from lsmsql.engine import kernel
+from tests.proof.history import generated, history
+from tests.proof.judge import LONG
+from tests.proof.workload import KEY
 
 ROOT = Path(__file__).parents[2]
 COUNT = 250
@@ -102,10 +102,10 @@ def test_random_options_do_not_show(seed: int) -> None:
 def test_the_other_kernels_see_the_same(name: str) -> None:
     """Compiled here and plain in another process, or the other way round; where nothing is compiled, plain twice."""
     options = EXTREMES[name]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join((str(ROOT), str(ROOT / "tests"))), "LSMSQL_PURE": "1" if kernel.COMPILED else "0"}
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "LSMSQL_PURE": "1" if kernel.COMPILED else "0"}
     asked = {"options": options.to_text(), "seed": 0, "count": COUNT, "after": ""}
     answer = subprocess.run(
-        [sys.executable, "-m", "proof.history"], input=json.dumps(asked), capture_output=True, text=True, env=environment, cwd=ROOT, check=True
+        [sys.executable, "-m", "tests.proof.history"], input=json.dumps(asked), capture_output=True, text=True, env=environment, cwd=ROOT, check=True
     )
     told = json.loads(answer.stdout)
     assert not (told["compiled"] and kernel.COMPILED)

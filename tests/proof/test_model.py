@@ -10,12 +10,12 @@ import hypothesis.strategies as st
 import pytest
 from hypothesis import settings
 from hypothesis.stateful import Bundle, RuleBasedStateMachine, consumes, invariant, precondition, rule, run_state_machine_as_test
-from proof.fault_filesystem import FaultFileSystem
-from proof.judge import LONG
-from proof.workload import KEY, TINY, open_database
 
 import lsmsql
 from lsmsql import Options
+from tests.proof.fault_filesystem import FaultFileSystem
+from tests.proof.judge import LONG
+from tests.proof.workload import KEY, TINY, open_database
 
 TREES = ("a", "b")
 LETTERS = (b"\x00", b"a", b"b", b"\xff")

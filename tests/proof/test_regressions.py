@@ -4,10 +4,9 @@ from __future__ import annotations
 
 from dataclasses import replace
 
-from proof.fault_filesystem import FaultFileSystem, Operation
-from proof.workload import TINY, open_database
-
 import lsmsql
+from tests.proof.fault_filesystem import FaultFileSystem, Operation
+from tests.proof.workload import TINY, open_database
 
 LAZY = replace(TINY, durability="normal", memtable_bytes=1 << 16)
 

@@ -13,11 +13,10 @@ import threading
 from collections.abc import Callable
 from dataclasses import replace
 
-from proof.fault_filesystem import FaultFileSystem, Operation
-from proof.judge import Judge
-from proof.workload import KEY, TINY, Life, full_life, let_go, open_database
-
 from lsmsql import Options
+from tests.proof.fault_filesystem import FaultFileSystem, Operation
+from tests.proof.judge import Judge
+from tests.proof.workload import KEY, TINY, Life, full_life, let_go, open_database
 
 WRAPPERS = {"append", "sync", "commit", "_sync_all"}  # Methods that only pass a sync on: who calls them decides.
 NUMBER = re.compile(r"[0-9]{6,}")

@@ -11,11 +11,11 @@ from dataclasses import replace
 from typing import Any
 
 import pytest
-from proof.fault_filesystem import FaultFileSystem, Operation
-from proof.judge import LONG
-from proof.workload import KEY, TINY, open_database
 
 import lsmsql
+from tests.proof.fault_filesystem import FaultFileSystem, Operation
+from tests.proof.judge import LONG
+from tests.proof.workload import KEY, TINY, open_database
 
 BUSY = replace(TINY, background=True, memtable_bytes=3000, table_bytes=2000, level_bytes=6000, sealed_max=2, l0_slowdown=8, l0_stop=16)
 WRITERS = 4
