@@ -37,7 +37,10 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.table_stream_cy",
     "lsmsql.vtab.cursor_cy",
     "lsmsql.vtab.key_codec_cy",
+    "lsmsql.vtab.pending_cy",
+    "lsmsql.vtab.row_changes_cy",
     "lsmsql.vtab.row_codec_cy",
+    "lsmsql.vtab.row_writer_cy",
     "lsmsql.vtab.views_cy",
 )
 REQUIRE_COMPILED = os.environ.get("LSMSQL_REQUIRE_COMPILED") == "1"

@@ -102,9 +102,9 @@ class Cursor:
         table.reads_history = False
         if not prepared.plan.snapshot:
             self._shared = self._transaction.acquire_view()
-            batch, self.mark = self._transaction.pending()
+            batch, self.mark = self._transaction.pending_now()
             if batch is not None:
-                self._transaction.add_reader(self)
+                self._transaction.pending.add_reader(self)
             self._blocks = blocks.read(self._shared.view, batch, self.mark, timed=prepared.timed)
             self._watched = len(table.schema.columns) >= WIDE
         elif blocks.snapshot is not None:
@@ -153,10 +153,10 @@ class Cursor:
         self._prepared = prepared
         self._shared = shared = transaction.acquire_view()
         self._left = 0  # nothing after it
-        if transaction.batch is None:
+        if transaction.pending.batch is None:
             value = shared.view.get(table.tree, key)
         else:
-            batch, mark = transaction.pending()
+            batch, mark = transaction.pending_now()
             value = shared.view.get(table.tree, key, batch, mark)
         try:
             self._row = None if value is None else prepared.decoder.row(key, value)
@@ -214,9 +214,9 @@ class Cursor:
         if shared is not None:
             self._shared = None
             if self.mark:
-                self._transaction.remove_reader(self)
+                self._transaction.pending.remove_reader(self)
                 self.mark = 0
-            self._transaction.release_view(shared)
+            self._transaction.views.release(shared)
         self._row = self._rows = None
         if self._blocks is not _NOTHING:
             self._blocks = _NOTHING

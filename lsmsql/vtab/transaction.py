@@ -16,12 +16,12 @@ batch. Rules that SQLite and APSW force (each has a test):
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, Protocol
+from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ..engine.kernel import KEY_BYTES_MAX, VALUE_BYTES_MAX, Kind
 from ..errors import UsageError
+from .pending_cy import Pending
 from .sqlite_errors import stale_snapshot
 from .views_cy import SharedView, Views
 
@@ -31,31 +31,16 @@ if TYPE_CHECKING:
     from ..engine.write_batch import WriteBatch
 
 BATCH_BYTES_MAX = 256 << 20
-_OPERATION_BYTES = 8  # what each costs beside its key and value
-
-
-class BatchReader(Protocol):
-    """A cursor that reads through the batch: `mark` is where its view of the batch ends, `abort` stops it."""
-
-    mark: int
-
-    def abort(self) -> None: ...
 
 
 class Transaction:
-    """Pending changes of one connection in one engine. `serial` changes whenever rows may have gone back to an earlier state."""
+    """Pending changes of one connection in one engine (`pending`), and the moment it reads at (`views`)."""
 
     def __init__(self, connection: apsw.Connection, engine: Database, batch_bytes_max: int = BATCH_BYTES_MAX) -> None:
         self.connection = connection
         self.engine = engine
-        self.batch_bytes_max = batch_bytes_max
-        self.batch: WriteBatch | None = None
-        self._operations: Any = None  # the kernel's batch within
-        self._room = 0
-        self.serial = 0
-        self._views = Views(engine)
-        self.release_view = self._views.release
-        self._readers: set[BatchReader] = set()
+        self.views = Views(engine)
+        self.pending = Pending(engine, self.views, batch_bytes_max)
         self._begun: set[object] = set()
         self._synced: set[object] = set()
         self._marks: list[tuple[int, int]] = []  # (level, place in the batch), outermost first
@@ -70,7 +55,7 @@ class Transaction:
 
     def acquire_view(self) -> SharedView:
         """The view that a new cursor reads at (see views_cy.py); give it back with `release_view`."""
-        views = self._views
+        views = self.views
         if self._begun or self.connection.in_transaction:
             if not views.held:
                 views.hold()
@@ -80,68 +65,30 @@ class Transaction:
             views.let_go()  # a read-only transaction has ended
         return views.acquire()  # type: ignore[no-any-return]
 
-    def pending(self) -> tuple[WriteBatch | None, int]:
+    def pending_now(self) -> tuple[WriteBatch | None, int]:
         """(batch, mark) that a cursor opened now reads through: what is pending, without what its own statement goes on to write."""
-        batch = self.batch
+        batch = self.pending.batch
         if batch is None or not self._begun or not len(batch):
             return None, 0
         return batch, batch.mark()
-
-    def add_reader(self, reader: BatchReader) -> None:
-        self._readers.add(reader)
-
-    def remove_reader(self, reader: BatchReader) -> None:
-        self._readers.discard(reader)
-
-    def get(self, tree: Tree, key: bytes) -> bytes | None:
-        """A row as the running change sees it: everything pending included."""
-        found = self._operations.get(tree.id, key)
-        if found is not None:
-            return found[1] if found[0] == Kind.VALUE else None
-        return self._views.shared.view.get(tree, key)  # type: ignore[no-any-return]
 
     def changed_by_statement(self, tree: Tree, key: bytes, value: bytes) -> bool:
         """Whether a row, now `value`, was another before the statement that runs now (which changes several, or has only begun)."""
         if self._statement is None and self.connection.in_transaction:
             return False  # a statement without a mark changes one row
         mark = 0 if self._statement is None else self._statement[1]
-        return self._views.shared.view.get(tree, key, self.batch, mark) != value  # type: ignore[no-any-return]
+        return self.views.shared.view.get(tree, key, self.pending.batch, mark) != value  # type: ignore[no-any-return]
 
     def last_key(self, tree: Tree) -> bytes | None:
         """The largest key, everything pending included."""
-        rows = self._views.shared.view.scan(tree, reverse=True, limit=1, batch=self.batch).fill(1)
+        rows = self.views.shared.view.scan(tree, reverse=True, limit=1, batch=self.pending.batch).fill(1)
         return rows[0][0] if rows else None
 
     # Writing
 
     @property
     def has_writes(self) -> bool:
-        return bool(self._begun) and self.batch is not None and len(self.batch) > 0
-
-    def put(self, tree: Tree, key: bytes, value: bytes) -> None:
-        """Add or replace a row. When it raises, nothing has changed."""
-        if len(key) > KEY_BYTES_MAX or len(value) > VALUE_BYTES_MAX:
-            raise apsw.TooBigError(f"lsm: a key has at most {KEY_BYTES_MAX} bytes and a row {VALUE_BYTES_MAX}; not {len(key)} and {len(value)}")
-        self._room -= len(key) + len(value) + _OPERATION_BYTES
-        if self._room < 0:
-            self._make_room(len(key) + len(value) + _OPERATION_BYTES)
-        self._operations.put(tree.id, key, value)
-
-    def delete(self, tree: Tree, key: bytes) -> None:
-        """Remove a row; nothing happens if it is not there."""
-        self._operations.delete(tree.id, key)
-
-    def _make_room(self, needed: int) -> None:
-        """The estimate of free space is used up: look at what the batch really holds."""
-        self._room = self.batch_bytes_max - int(self._operations.size) - needed
-        if self._room < 0:
-            limit = self.batch_bytes_max >> 20
-            raise UsageError(f"lsm: transaction too large: more than {limit} MiB of pending changes; commit in smaller parts")
-
-    def _fresh_batch(self) -> None:
-        self.batch = self.engine.batch()
-        self._operations = self.batch.operations
-        self._room = self.batch_bytes_max
+        return bool(self._begun) and self.pending.place() > 0
 
     def undo(self, *, keep: bool) -> None:
         """A change has failed, itself without effect: take back what SQLite will not ask for, since an exception is pending.
@@ -152,18 +99,7 @@ class Transaction:
         if statement is not None:
             self._marks = [mark for mark in self._marks if mark != statement]
             if not keep:
-                self._roll_back_to(statement[1])
-
-    def _place(self) -> int:
-        return 0 if self.batch is None else self.batch.mark()
-
-    def _roll_back_to(self, place: int) -> None:
-        if self.batch is None or self.batch.mark() <= place:
-            return
-        self.batch.rollback(place)
-        self.serial += 1
-        for reader in [reader for reader in self._readers if reader.mark > place]:
-            reader.abort()
+                self.pending.roll_back_to(statement[1])
 
     # SQLite's calls
 
@@ -174,7 +110,7 @@ class Transaction:
         self._begun.add(table)
 
     def _start(self) -> None:
-        views = self._views
+        views = self.views
         if views.held and not self.connection.in_transaction:
             views.let_go()
         newest = self.engine.seqno
@@ -184,8 +120,8 @@ class Transaction:
             views.forget()
         views.hold()
         if newest != self._committed_seqno:
-            self.serial += 1
-        self._fresh_batch()
+            self.pending.serial += 1
+        self.pending.start()
         self._forget_marks()
 
     def _forget_marks(self) -> None:
@@ -195,7 +131,7 @@ class Transaction:
 
     def savepoint(self, level: int, *, joining: bool) -> None:
         """SQLite opened a savepoint or a statement. joining: the table was begun by the same statement, so all lower levels are older than it."""
-        place = self._place()
+        place = self.pending.place()
         mark = (level, place)
         if joining:
             known = {other[0] for other in self._marks}
@@ -225,7 +161,7 @@ class Transaction:
                 return
             place = later[0][1]
             self._marks = [mark for mark in self._marks if mark[0] < level] + later[:1]
-        self._roll_back_to(place)
+        self.pending.roll_back_to(place)
 
     def sync(self, table: object) -> None:
         """Commit, durably, when every table that began has come."""
@@ -237,10 +173,10 @@ class Transaction:
         self._synced.clear()
         if self._poison:
             raise UsageError(self._poison)
-        batch = self.batch
+        batch = self.pending.batch
         if batch is not None and len(batch):
             self._committed_seqno = self.engine.commit(batch)
-            self._fresh_batch()  # for writes after a commit that SQLite itself could not finish; open cursors keep the old one
+            self.pending.start()  # for writes after a commit that SQLite itself could not finish; open cursors keep the old one
         self._forget_marks()
 
     def commit(self, table: object) -> None:
@@ -248,8 +184,8 @@ class Transaction:
 
     def rollback(self, table: object) -> None:
         if table in self._begun:
-            self._roll_back_to(0)
-            self.serial += 1
+            self.pending.roll_back_to(0)
+            self.pending.serial += 1
         self._end(table)
 
     def drop(self, table: object) -> None:
@@ -263,9 +199,9 @@ class Transaction:
         self._begun.discard(table)
         self._synced.discard(table)
         if not self._begun:
-            self.batch = None
+            self.pending.forget()
             self._forget_marks()
-            self._views.forget()
+            self.views.forget()
             self._unhook()
 
     # The trace hook
@@ -287,13 +223,13 @@ class Transaction:
         if event["trigger"]:
             return
         statement, self._statement = self._statement, None
-        if statement is not None and self._place() > statement[1] and event["total_changes"] == self._changes:
+        if statement is not None and self.pending.place() > statement[1] and event["total_changes"] == self._changes:
             # It wrote, but SQLite counts no changes and did not release the mark: it failed, and APSW kept that from us.
             self._marks = [mark for mark in self._marks if mark != statement]
             self._undone_level = statement[0]
-            self._roll_back_to(statement[1])
-        if self._views.held and not self._begun:
+            self.pending.roll_back_to(statement[1])
+        if self.views.held and not self._begun:
             if self.connection.in_transaction:
                 return  # still to see the end of a read-only transaction
-            self._views.let_go()
+            self.views.let_go()
         self._unhook()

@@ -10,7 +10,7 @@ import pytest
 
 from lsmsql import UsageError
 from lsmsql.connection import Connection, connect
-from lsmsql.engine.read_view import View
+from lsmsql.engine.read_view import ReadView, View
 
 
 def rows(db: apsw.Connection, sql: str = "SELECT id FROM t") -> list[object]:
@@ -173,7 +173,7 @@ def test_too_large_a_transaction_says_so_and_keeps_what_it_has(t: Connection) ->
     t.session.batch_bytes_max = 100_000
     t.execute("CREATE VIRTUAL TABLE aux1 USING lsm(a)")
     transaction = t.session.transaction(t.engine)
-    transaction.batch_bytes_max = 100_000
+    transaction.pending.bytes_max = 100_000
     t.execute("BEGIN; INSERT INTO t VALUES (3, zeroblob(60000))")
     with pytest.raises(UsageError, match="transaction too large"):
         t.execute("INSERT INTO t VALUES (4, zeroblob(60000))")
@@ -241,7 +241,7 @@ def test_a_cursor_over_rolled_back_changes_stops(t: Connection) -> None:
 
 def test_views_are_let_go_when_nothing_needs_them(t: Connection) -> None:
     def views() -> int:
-        return sum(isinstance(thing, View) and thing._state is not None for thing in gc.get_objects())
+        return sum(type(thing) in (View, ReadView) and thing._state is not None for thing in gc.get_objects())
 
     before = views()
     rows(t)

@@ -1,26 +1,29 @@
+# cython: language_level=3
 """RowWriter: from the values of a statement to the key and value bytes of a row, by the rules of the table's columns."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+try:
+    import cython
+except ModuleNotFoundError:
+    from lsmsql import _cython as cython
 
 import apsw
 
-from .affinity import INT_MAX, INT_MIN, Affinity, Value, number_in, stored
-from .key_codec_cy import COLLATION_CODES, KeyCodec
-from .row_codec_cy import RowCodec, RowDecoder
-from .schema import TableSchema
-from .sqlite_errors import DATATYPE, NOT_NULL, PRIMARY_KEY, constraint_failed
+from lsmsql.vtab.affinity import INT_MAX, INT_MIN, Affinity, number_in, stored
+from lsmsql.vtab.key_codec_cy import COLLATION_CODES, KeyCodec
+from lsmsql.vtab.row_codec_cy import RowCodec, RowDecoder
+from lsmsql.vtab.sqlite_errors import DATATYPE, NOT_NULL, PRIMARY_KEY, constraint_failed
 
 _NONE = type(None)
-_STORED_AS_THEY_ARE: dict[Affinity, frozenset[type]] = {
+_STORED_AS_THEY_ARE = {
     Affinity.BLOB: frozenset((_NONE, int, float, str, bytes)),
     Affinity.TEXT: frozenset((_NONE, str, bytes)),
     Affinity.NUMERIC: frozenset((_NONE, int, bytes)),
     Affinity.INTEGER: frozenset((_NONE, int, bytes)),
     Affinity.REAL: frozenset((_NONE, float, bytes)),
 }
-_STRICT_TYPES: dict[str, tuple[type, ...]] = {
+_STRICT_TYPES = {
     "INT": (int,),
     "INTEGER": (int,),
     "REAL": (float,),
@@ -35,10 +38,24 @@ class SkipRow(Exception):
     """OR IGNORE: leave this row out and go on."""
 
 
+@cython.cclass
 class RowWriter:
-    """Converts, checks and encodes the rows of one table; knows nothing of what the table holds."""
+    """Converts, checks and encodes the rows of one table; knows nothing of what the table holds.
 
-    def __init__(self, schema: TableSchema) -> None:
+    count: of the columns; key_columns: those of the key, in its order; keys: the KeyCodec, None for a rowid table; codec: the RowCodec.
+    """
+
+    schema = cython.declare(object, visibility="readonly")
+    count = cython.declare(cython.Py_ssize_t, visibility="readonly")
+    key_columns = cython.declare(tuple, visibility="readonly")
+    keys = cython.declare(object, visibility="readonly")
+    codec = cython.declare(object, visibility="readonly")
+    not_null = cython.declare(tuple, visibility="readonly")
+    _reals: tuple
+    _insert_types: tuple
+    _update_types: tuple
+
+    def __init__(self, schema):
         self.schema = schema
         self.count = len(schema.columns)
         self.key_columns = tuple(part.index for part in schema.key)
@@ -55,7 +72,7 @@ class RowWriter:
         self._insert_types = tuple(self._types(i, inserting=True) for i in range(self.count))
         self._update_types = tuple(self._types(i, inserting=False) for i in range(self.count))
 
-    def _types(self, index: int, *, inserting: bool) -> frozenset[type]:
+    def _types(self, index, *, inserting):
         column = self.schema.columns[index]
         if index == self.schema.rowid_column:
             return frozenset((_NONE, int))
@@ -66,36 +83,38 @@ class RowWriter:
             types -= {_NONE}
         return types
 
-    def decoder(self, columns: Sequence[int], snapshot: Value = None) -> RowDecoder:
+    def decoder(self, columns, snapshot=None):
         defaults = [column.default.constant if column.default else None for column in self.schema.columns]
         return RowDecoder(self.codec, frozenset(columns), defaults, snapshot)
 
-    def insert_values(self, fields: Sequence[Value], mode: int) -> list[Value]:
+    def insert_values(self, fields, mode):
         """The values a new row stores. ConstraintError, or SkipRow, for a NULL or a type that may not be."""
-        values = list(fields[: self.count])
-        for index, types in enumerate(self._insert_types):
-            if type(values[index]) not in types:
+        values: list = list(fields[: self.count])
+        index: cython.Py_ssize_t
+        for index in range(self.count):
+            if type(values[index]) not in self._insert_types[index]:
                 values[index] = self._repaired(index, values[index], mode, inserting=True)
         for index in self._reals:
             if values[index] == 0.0:
                 values[index] = 0.0  # not -0.0: see affinity.stored
         return values
 
-    def update_values(self, old: Sequence[Value] | None, fields: Sequence[Value], mode: int) -> list[Value]:
+    def update_values(self, old, fields, mode):
         """The values a changed row stores; `apsw.no_change` stands for the old one."""
-        values = list(fields[: self.count])
-        for index, types in enumerate(self._update_types):
+        values: list = list(fields[: self.count])
+        index: cython.Py_ssize_t
+        for index in range(self.count):
             if values[index] is apsw.no_change:
                 assert old is not None
                 values[index] = old[index]
-            elif type(values[index]) not in types:
+            elif type(values[index]) not in self._update_types[index]:
                 values[index] = self._repaired(index, values[index], mode, inserting=False)
         for index in self._reals:
             if values[index] == 0.0:
                 values[index] = 0.0
         return values
 
-    def _repaired(self, index: int, value: Value, mode: int, *, inserting: bool) -> Value:
+    def _repaired(self, index, value, mode, *, inserting):
         """The value after defaults, affinity and checks."""
         schema = self.schema
         column = schema.columns[index]
@@ -116,12 +135,12 @@ class RowWriter:
             raise constraint_failed(message, DATATYPE, apsw.SQLITE_ABORT)
         return value
 
-    def key_of(self, values: Sequence[Value]) -> bytes:
+    def key_of(self, values):
         """The key of a row of a table with declared key columns."""
         assert self.keys is not None
-        return self.keys.encode([values[index] for index in self.key_columns])  # type: ignore[no-any-return]
+        return self.keys.encode([values[index] for index in self.key_columns])
 
-    def not_unique(self, mode: int) -> apsw.ConstraintError:
+    def not_unique(self, mode):
         """The error for a row whose key is taken, in SQLite's words."""
         schema = self.schema
         columns = self.key_columns
@@ -131,7 +150,7 @@ class RowWriter:
         return constraint_failed(f"UNIQUE constraint failed: {names}", PRIMARY_KEY, mode)
 
 
-def as_rowid(value: object) -> int:
+def as_rowid(value):
     """A value given for a rowid or INTEGER PRIMARY KEY; "datatype mismatch" unless it is an integer in some spelling."""
     number = number_in(value) if isinstance(value, str) else value
     if isinstance(number, float) and number.is_integer() and INT_MIN <= number < INT_MAX:
