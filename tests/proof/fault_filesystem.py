@@ -8,60 +8,24 @@ from __future__ import annotations
 
 import errno
 import itertools
-import math
 import os
 import posixpath
-import random
 import threading
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import NamedTuple
 
 from lsmsql.engine.storage.filesystem import Bytes, Lock
-from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem, Node
+from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from tests.proof.fault import KINDS, MUTATING, OTHERS, SYNCS, Crash, Fault, Operation
+from tests.proof.images import DIRECTORY, Image, Inode, Target, Unsynced
 
 __all__ = ["KINDS", "MUTATING", "OTHERS", "SYNCS", "Crash", "Fault", "FaultFile", "FaultFileSystem", "Operation", "crash_points", "fault_points"]
-
-
-class _Inode(Node):
-    """A file: `synced` bytes of it are safe. lost: a sync failed, so no later one can be trusted to write what it left."""
-
-    __slots__ = ("lost", "synced")
-
-    def __init__(self, data: Bytes = b"", synced: int = 0) -> None:
-        super().__init__(data)
-        self.synced = synced
-        self.lost = False
-
-
-class _Directory:
-    """What a name leads to when it leads to a directory."""
-
-
-_DIRECTORY = _Directory()
-_Target = _Inode | _Directory | None  # None: the name does not exist.
-
-
-class _Tail(NamedTuple):
-    """How much of a file a power loss leaves: `kept` of its bytes, then `zeros` null bytes."""
-
-    name: str
-    kept: int
-    zeros: int = 0
-
-
-class _Choice(NamedTuple):
-    """One thing that a power loss decides on its own. options: from lost to kept."""
-
-    subject: str | _Inode
-    options: tuple[tuple[str, _Target | _Tail], ...]
 
 
 class FaultFile:
     """An open file of a FaultFileSystem."""
 
-    def __init__(self, fs: FaultFileSystem, path: str, inode: _Inode, writable: bool) -> None:
+    def __init__(self, fs: FaultFileSystem, path: str, inode: Inode, writable: bool) -> None:
         self.path = path
         self._fs = fs
         self._inode = inode
@@ -89,14 +53,14 @@ class FaultFile:
         before = len(inode.data)
 
         def tear() -> None:
-            inode.data += bytes(data)[: len(data) // 2]
+            inode.append(bytes(data)[: len(data) // 2])
 
         def mend() -> None:
-            del inode.data[before:]
+            inode.cut(before)
 
         try:
             with self._fs._during("append", self.path, str(len(data)), tear, mend):
-                inode.data += data
+                inode.append(data)
         except OSError:
             self._writable = False
             raise
@@ -135,7 +99,7 @@ class FaultFileSystem(MemoryFileSystem):
 
     def __init__(self, files: Mapping[str, Bytes] | None = None, directories: Iterable[str] = (), description: str = "") -> None:
         """The initial files and directories are durable."""
-        super().__init__(files, directories)
+        super().__init__(None, directories)
         self.description = description
         self.operations: list[Operation] = []
         self.syncs: list[Operation] = []
@@ -148,10 +112,14 @@ class FaultFileSystem(MemoryFileSystem):
         self._faults: list[Fault] = []
         self._skip: list[int | Callable[[Operation], bool]] = []
         self._mutex = threading.RLock()
-        self._inodes: dict[str, _Inode] = {path: _Inode(node.data, len(node.data)) for path, node in self._nodes.items()}
+        self._inodes: dict[str, Inode] = {}
         self._nodes = self._inodes  # type: ignore[assignment]  # The base class sees the same files.
         # For each name changed since its directory was synced: what it led to then, and everything it has led to since.
-        self._history: dict[str, list[_Target]] = {}
+        self._history: dict[str, list[Target]] = {}
+        for path, data in (files or {}).items():
+            name = self.absolute(path)
+            self._make_parents(name)
+            self._inodes[name] = Inode(data, len(data))
 
     # What tests ask for
 
@@ -187,13 +155,13 @@ class FaultFileSystem(MemoryFileSystem):
         """Another disk in the same state: as synced and as unsynced as this one, with the same syncs to be skipped, and nothing open."""
         with self._mutex:
             other = FaultFileSystem()
-            copies: dict[int, _Inode] = {}
+            copies: dict[int, Inode] = {}
 
-            def copied(target: _Target) -> _Target:
-                if not isinstance(target, _Inode):
+            def copied(target: Target) -> Target:
+                if not isinstance(target, Inode):
                     return target
                 if id(target) not in copies:
-                    copies[id(target)] = _Inode(target.data, target.synced)
+                    copies[id(target)] = Inode(target.prefix(len(target.data)), target.synced)
                     copies[id(target)].lost = target.lost
                 return copies[id(target)]
 
@@ -210,68 +178,13 @@ class FaultFileSystem(MemoryFileSystem):
         leaves that had written the size only); every name leads to something it has led to since its directory was synced.
         All combinations up to `limit`, else: all kept, all lost, each one lost or kept alone, and random ones up to `limit`.
         """
+        for image in self.states(limit, seed, zeros):
+            yield FaultFileSystem(image.files, image.directories, image.description)
+
+    def states(self, limit: int = 64, seed: int = 0, zeros: bool = False) -> Iterator[Image]:
+        """As `images`, but only the bytes of each, which all share as far as they are the same."""
         with self._mutex:
-            choices = self._choices(zeros)
-            seen: set[tuple[frozenset[tuple[str, bytes]], frozenset[str]]] = set()
-            for picks in _combinations([len(choice.options) for choice in choices], limit, seed):
-                files, directories = self._state(choices, picks)
-                fingerprint = frozenset(files.items()), frozenset(directories)
-                if fingerprint not in seen:
-                    seen.add(fingerprint)
-                    yield FaultFileSystem(files, directories, _describe(choices, picks))
-
-    # The states after a power loss
-
-    def _choices(self, zeros: bool) -> list[_Choice]:
-        choices: list[_Choice] = []
-        inodes: dict[int, tuple[str, _Inode]] = {id(inode): (path, inode) for path, inode in self._inodes.items()}
-        for path, history in sorted(self._history.items()):
-            for target in history:
-                if isinstance(target, _Inode):
-                    inodes.setdefault(id(target), (path, target))
-            targets = [*dict.fromkeys(reversed(history))]  # By identity, the latest first; the durable one goes last.
-            if len(targets) > 1:
-                lost = history[0] if history[0] is not targets[0] else targets[-1]
-                targets = [lost, *(target for target in reversed(targets) if target is not lost)]
-                choices.append(_Choice(path, tuple((_target_name(target), target) for target in targets)))
-        for path, inode in inodes.values():
-            rest = len(inode.data) - inode.synced
-            if rest:
-                tails = [_Tail("none", inode.synced), _Tail("half", inode.synced + rest // 2), _Tail("all", len(inode.data))]
-                if rest == 1:
-                    del tails[1]
-                if zeros:
-                    tails.insert(1, _Tail("zeros", inode.synced, rest))
-                choices.append(_Choice(inode, tuple((f"{tail.name} of the last {rest} bytes of {path}", tail) for tail in tails)))
-        return choices
-
-    def _state(self, choices: list[_Choice], picks: tuple[int, ...]) -> tuple[dict[str, bytes], set[str]]:
-        targets: dict[str, _Target] = dict(self._inodes) | dict.fromkeys(self._directories, _DIRECTORY)
-        tails: dict[int, _Tail] = {}
-        for choice, pick in zip(choices, picks, strict=True):
-            value = choice.options[pick][1]
-            if isinstance(choice.subject, _Inode):
-                assert isinstance(value, _Tail)
-                tails[id(choice.subject)] = value
-            else:
-                assert not isinstance(value, _Tail)
-                targets[choice.subject] = value
-
-        def reachable(path: str) -> bool:
-            parent = posixpath.dirname(path)
-            return path in ("", "/") or (isinstance(targets.get(parent), _Directory) and reachable(parent))
-
-        files = {}
-        directories = set()
-        for path, target in targets.items():
-            if target is None or not reachable(path):
-                continue
-            if isinstance(target, _Directory):
-                directories.add(path)
-            else:
-                tail = tails.get(id(target), _Tail("all", len(target.data)))
-                files[path] = bytes(target.data[: tail.kept]) + bytes(tail.zeros)
-        return files, directories - {"", "/"}
+            yield from Unsynced(self._inodes, self._directories, self._history).images(limit, seed, zeros)
 
     # Each call
 
@@ -325,14 +238,14 @@ class FaultFileSystem(MemoryFileSystem):
             index = len(self.syncs) - 1
             return any(which == index if isinstance(which, int) else which(operation) for which in self._skip)
 
-    def _change(self, name: str, before: _Target, after: _Target) -> None:
+    def _change(self, name: str, before: Target, after: Target) -> None:
         self._history.setdefault(name, [before]).append(after)
 
     def create(self, path: str) -> FaultFile:  # type: ignore[override]
         with self._during("create", path):
             name = self.absolute(path)
             self._require_free(name)
-            inode = self._inodes[name] = _Inode()
+            inode = self._inodes[name] = Inode()
             self._change(name, None, inode)
         return FaultFile(self, path, inode, True)
 
@@ -376,7 +289,7 @@ class FaultFileSystem(MemoryFileSystem):
     def make_directory(self, path: str) -> None:
         with self._during("make_directory", path):
             super().make_directory(path)
-            self._change(self.absolute(path), None, _DIRECTORY)
+            self._change(self.absolute(path), None, DIRECTORY)
 
     def exists(self, path: str) -> bool:
         if self.crashed:
@@ -393,7 +306,7 @@ class FaultFileSystem(MemoryFileSystem):
         name = self.absolute(path)
         if name not in self._inodes:
             self._require_free(name)
-            self._inodes[name] = _Inode()
+            self._inodes[name] = Inode()
         inner = super().lock(path, timeout, shared=shared)
 
         def release(_inherited: bool) -> None:
@@ -403,42 +316,6 @@ class FaultFileSystem(MemoryFileSystem):
         outer = Lock(path, release)
         self.held_locks.append(outer)
         return outer
-
-
-def _target_name(target: _Target) -> str:
-    if isinstance(target, _Inode):
-        return f"is a file of {len(target.data)} bytes"
-    return "is missing" if target is None else "is a directory"
-
-
-def _describe(choices: list[_Choice], picks: tuple[int, ...]) -> str:
-    told = []
-    for choice, pick in zip(choices, picks, strict=True):
-        if pick != len(choice.options) - 1:
-            name = choice.options[pick][0]
-            told.append(name if isinstance(choice.subject, _Inode) else f"{choice.subject} {name}")
-    return "; ".join(told) or "nothing lost"
-
-
-def _combinations(sizes: list[int], limit: int, seed: int) -> Iterator[tuple[int, ...]]:
-    """Tuples with one number below each size; 0 means lost, size - 1 kept. The first keeps all."""
-    kept = tuple(size - 1 for size in sizes)
-    if math.prod(sizes) <= limit:
-        yield from itertools.product(*(range(size - 1, -1, -1) for size in sizes))
-        return
-    lost = (0,) * len(sizes)
-    count = 0
-    for base in (kept, lost):
-        yield base
-        count += 1
-        for i, size in enumerate(sizes):
-            for pick in range(size):
-                if pick != base[i]:
-                    yield (*base[:i], pick, *base[i + 1 :])
-                    count += 1
-    generator = random.Random(seed)
-    for _ in range(limit - count):
-        yield tuple(generator.randrange(size) for size in sizes)
 
 
 def crash_points(start: Callable[[], FaultFileSystem], run: Callable[[FaultFileSystem], None]) -> Iterator[FaultFileSystem]:

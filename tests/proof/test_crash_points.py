@@ -1,7 +1,8 @@
 """A power loss before every file operation of a database's life: acknowledged <= recovered <= acknowledged + the one in flight, always whole.
 
 Each crash point gives many images (each unsynced tail and each unsynced name lost or kept on its own); some of their recoveries are cut
-short as well. LSMSQL_LONG=1 tries more images, and the second power loss for every one of them.
+short as well. LSMSQL_LONG=1 tries every image of every crash point, and the second power loss at every operation of the recovery: of every
+image of a short life, and of at least one image of every crash point of a long one.
 """
 
 from __future__ import annotations
@@ -11,21 +12,30 @@ from dataclasses import replace
 import pytest
 
 from tests.proof.fault_filesystem import Crash, FaultFileSystem, crash_points
-from tests.proof.judge import LONG, Judge, watched
+from tests.proof.images import Image
+from tests.proof.judge import EVERY, LONG, Judge, watched
 from tests.proof.workload import KEY, TINY, Life, full_life, let_go, open_database
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
 def test_a_power_loss_at_every_operation_loses_nothing_acknowledged(key: bytes | None) -> None:
-    judge, fs = watched(TINY, full_life, key, limit=200 if LONG else 9, deep=5 if LONG else 250)
+    judge, fs = watched(TINY, full_life, key, limit=EVERY if LONG else 9, deep=20 if LONG else 250, deep_everywhere=LONG)
     print(judge)
     assert judge.points > 300 and judge.opened > 500
     assert judge.deep_images > 200
     assert not fs.open_files and not fs.held_locks
 
 
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+def test_two_power_losses_anywhere_lose_nothing_acknowledged(key: bytes | None) -> None:
+    limit = EVERY if LONG else 9
+    judge, _ = watched(TINY, short_life, key, limit=limit, deep=1 if LONG else 100, deep_limit=limit, further=1 if LONG else 16)
+    print(judge)
+    assert judge.deep_recoveries == (judge.opened if LONG else judge.opened // 100) > 2
+
+
 def test_a_power_loss_may_leave_zeros_where_bytes_were_to_come() -> None:
-    judge, _ = watched(TINY, short_life, None, limit=200 if LONG else 40, zeros=True)
+    judge, _ = watched(TINY, short_life, None, limit=EVERY if LONG else 40, zeros=True)
     print(judge)
     assert judge.opened > 100
 
@@ -78,7 +88,8 @@ def lazy_life(life: Life) -> None:
 
 @pytest.mark.parametrize("durability", ["normal", "off"])
 def test_without_syncs_a_power_loss_leaves_a_whole_earlier_state(durability: str) -> None:
-    judge, _ = watched(replace(TINY, durability=durability), lazy_life, None, limit=200 if LONG else 9, deep=5 if LONG else 250)
+    options = replace(TINY, durability=durability)
+    judge, _ = watched(options, lazy_life, None, limit=EVERY if LONG else 9, deep=20 if LONG else 250, deep_everywhere=LONG)
     print(judge)
     assert judge.opened > 200
 
@@ -120,13 +131,27 @@ def test_the_judge_sees_a_lost_commit_and_a_half_one() -> None:
     life = Life(fs, TINY)
     short_life(life)
     judge = Judge(life)
-    judge.judge(FaultFileSystem(fs.files(), fs.directories()), "whole")
+    judge.judge(Image(fs.files(), frozenset(fs.directories())), "whole")
     engine = open_database(fs, TINY)
     engine.tree("a").put(b"k", b"never written by the life")
     engine.close()
     with pytest.raises(AssertionError, match="what never was"):
-        judge.judge(FaultFileSystem(fs.files(), fs.directories()), "half")
+        judge.judge(Image(fs.files(), frozenset(fs.directories())), "half")
     life.states.append(life.states[-1])
     life.durable = len(life.states)
     with pytest.raises(AssertionError, match="was durable"):
-        judge.judge(FaultFileSystem(), "lost")
+        judge.judge(Image({}), "lost")
+
+
+def test_an_image_met_again_is_held_against_the_bounds_of_now() -> None:
+    """Also what a second power loss had left of it."""
+    fs = FaultFileSystem()
+    life = Life(fs, TINY)
+    short_life(life)
+    judge = Judge(life, deep=1)
+    image = Image(fs.files(), frozenset(fs.directories()))
+    assert judge.judge(image, "first") and not judge.judge(image, "again")
+    assert judge.opened == judge.deep_recoveries == 1 and judge.deep_images > 5
+    judge._lowest[image.digest] -= 1
+    with pytest.raises(AssertionError, match="another in the recovery leaves state"):
+        judge.judge(image, "after a recovery that lost something")

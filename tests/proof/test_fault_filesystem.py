@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 from lsmsql.engine.storage.filesystem import replace_file
 from lsmsql.errors import LockedError
 from tests.proof.fault_filesystem import KINDS, Crash, FaultFileSystem, Operation, crash_points, fault_points
+from tests.proof.images import Image
 
 
 def states(fs: FaultFileSystem, **arguments: int) -> list[dict[str, bytes]]:
@@ -146,6 +147,51 @@ def test_an_image_is_a_disk_of_its_own_and_says_what_it_lost() -> None:
 
 
 # Crashing
+
+
+def test_images_share_the_bytes_that_are_the_same_in_them() -> None:
+    fs = FaultFileSystem({"steady": b"s" * 1000})
+    log = fs.create("log")
+    log.append(b"l" * 1000)
+    log.sync()
+    first, *others = fs.states()
+    log.append(b"m")
+    second, *_ = fs.states()
+    assert others and all(other.files["steady"] is second.files["steady"] for other in (first, *others))
+    assert first.files["log"] == b"l" * 1000 and second.files["log"] == b"l" * 1000 + b"m"
+    disk = FaultFileSystem(first.files)
+    disk.remove("steady")
+    file = disk.create("steady")
+    file.append(b"other")
+    assert first.files["steady"] == fs.read("steady") == b"s" * 1000
+
+
+def test_an_append_that_was_shown_torn_leaves_nothing_in_later_images() -> None:
+    fs = FaultFileSystem()
+    file = fs.create("a")
+    fs.watch = lambda _: found.extend(image.files["a"] for image in fs.states() if "a" in image.files)
+    found: list[bytes] = []
+    for data in (b"1111", b"2222"):
+        file.append(data)
+    assert set(found) == {b"", b"1", b"11", b"111", b"111122"}
+    fs.watch = None
+    assert {image.files.get("a") for image in fs.states()} == {None, b"", b"1111", b"11112222"}
+
+
+def test_the_digest_of_an_image_tells_files_names_and_directories_apart() -> None:
+    images = [
+        Image({}),
+        Image({"a": b""}),
+        Image({"a": b"b"}),
+        Image({"b": b"a"}),
+        Image({"a": b"", "b": b""}),
+        Image({"a": b"b\0000\0"}),
+        Image({}, frozenset({"a"})),
+        Image({}, frozenset({"a", "b"})),
+        Image({"a": b"b"}, frozenset({"a"})),
+    ]
+    assert len({image.digest for image in images}) == len(images)
+    assert Image({"b": b"2", "a": b"1"}).digest == Image({"a": b"1", "b": b"2"}, description="other").digest
 
 
 def test_a_crash_stops_before_the_operation_and_for_good() -> None:
