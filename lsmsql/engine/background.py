@@ -20,6 +20,8 @@ class Inline:
 
     def wake(self) -> None:
         upkeep = self._upkeep
+        if upkeep.working:
+            return  # In a signal handler or finalizer: what it has left to do is done by what it came in the middle of.
         while upkeep.flush_next() or upkeep.compact_next():
             pass
 
@@ -27,10 +29,12 @@ class Inline:
         """Nobody waits."""
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Do what is due; then nothing is left to wait for."""
+        """Do what is due; then nothing is left to wait for. UsageError in the middle of a unit of work, which would have to go on first."""
+        self._upkeep.refuse_reentry()
         self.wake()
 
     def wait_idle(self) -> None:
+        self._upkeep.refuse_reentry()
         self.wake()
 
     def stop(self) -> None:
@@ -96,11 +100,13 @@ class Background:
                 self._changed.notify_all()
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
-        """Wait for a condition that upkeep brings about. Raises if upkeep has failed, or the database is closing."""
+        """Wait for a condition that upkeep brings about. Raises if upkeep has failed, or the database is closing, or this thread is itself
+        in the middle of something that the threads may have to wait for."""
         upkeep = self._upkeep
         with self._changed:
             while not condition():
                 upkeep.check()
+                upkeep.refuse_reentry()
                 if upkeep.stopping:
                     raise ClosedError("the database is closing")
                 self._changed.notify_all()

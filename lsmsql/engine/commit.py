@@ -20,6 +20,7 @@ from .generation import Generation
 from .kernel import SEQNO_MAX, Batch, Kind
 from .pace import Pace
 from .read_state import Published
+from .reentry import refuse_reentry
 from .storage.filesystem import Bytes
 from .storage.record_log import RecordKind
 from .upkeep import Upkeep
@@ -59,8 +60,8 @@ class CommitLine:
         self._published: Published = line.published
         self._upkeep = upkeep
         self._worker = worker
-        self._lock = threading.Lock()
-        self._owner = 0  # Of the lock, while it runs code of the caller's.
+        self._lock = threading.RLock()  # Never taken twice; but it knows its owner: see refuse_reentry.
+        self._busy = False  # Whether its owner is in the middle of something.
         self._waiting: deque[_Request] = deque()
         self._previous = previous
         self._refusal: Error | None = None
@@ -85,27 +86,35 @@ class CommitLine:
     # The fast path: one operation, durability "normal", nobody waiting. `begin` is not called: between commits no record is open.
 
     def put(self, tree: int, key: bytes, value: bytes) -> None:
-        if not (self._slow or type(key) is not bytes or type(value) is not bytes or self._lock.locked()):
+        if not (self._slow or self._busy or type(key) is not bytes or type(value) is not bytes):
             with self._lock:  # Never by acquire(): an interrupt behind it would leave the lock held for good.
-                if not self._slow:
+                if not (self._slow or self._busy):
+                    self._busy = True
                     try:
-                        self._arena.put(tree, key, value)
-                    except BaseException as error:
-                        self._reject(error)
-                    self._finish(tree)
-                    return
+                        try:
+                            self._arena.put(tree, key, value)
+                        except BaseException as error:
+                            self._reject(error)
+                        self._finish(tree)
+                        return
+                    finally:
+                        self._busy = False
         self._one(tree, Kind.VALUE, key, value)
 
     def delete(self, tree: int, key: bytes) -> None:
-        if not (self._slow or type(key) is not bytes or self._lock.locked()):
+        if not (self._slow or self._busy or type(key) is not bytes):
             with self._lock:
-                if not self._slow:
+                if not (self._slow or self._busy):
+                    self._busy = True
                     try:
-                        self._arena.delete(tree, key)
-                    except BaseException as error:
-                        self._reject(error)
-                    self._finish(tree)
-                    return
+                        try:
+                            self._arena.delete(tree, key)
+                        except BaseException as error:
+                            self._reject(error)
+                        self._finish(tree)
+                        return
+                    finally:
+                        self._busy = False
         self._one(tree, Kind.TOMBSTONE, key, b"")
 
     def _reject(self, error: BaseException) -> NoReturn:
@@ -125,12 +134,7 @@ class CommitLine:
             arena = self._arena
             arena.begin()
             try:
-                # The iterable is foreign code: it may read, but what it would write could never get the lock.
-                self._owner = threading.get_ident()
-                try:
-                    count = arena.put_many(tree, items)
-                finally:
-                    self._owner = 0
+                count = arena.put_many(tree, items)
             except BaseException as error:
                 self._reject(error)
             if not count:
@@ -146,8 +150,12 @@ class CommitLine:
         try:
             self._waiting.append(request)
             with self._lock:  # Who waits here is often done by the time it gets in.
-                while not request.done:
-                    self._lead()
+                self._busy = True
+                try:
+                    while not request.done:
+                        self._lead()
+                finally:
+                    self._busy = False
         except BaseException:
             with suppress(ValueError):
                 self._waiting.remove(request)  # Interrupted before its turn: nobody else may commit it.
@@ -212,12 +220,15 @@ class CommitLine:
         """The commit line stands still: no commit, no rotation, no seqno but the caller's."""
         self.refuse_reentry()
         with self._lock:
-            yield
+            self._busy = True
+            try:
+                yield
+            finally:
+                self._busy = False
 
     def refuse_reentry(self) -> None:
-        """UsageError for whoever is inside an iterable that put_many is taking."""
-        if self._owner == threading.get_ident():
-            raise UsageError("the items of put_many may read the database while they are taken, but not write to it")
+        """UsageError for a write in the middle of another, or of an edit, on the same thread: it could never get the lock."""
+        refuse_reentry(self._lock, self._line.edits)
 
     def admit(self, trees: Sequence[int], size: int = 0) -> None:
         """Look around before a commit of about `size` bytes into some trees: may it be, is there room, must it wait."""
@@ -437,5 +448,6 @@ class CommitLine:
 
     def forked(self) -> None:
         """In the child of a fork: whoever held the lock is not there to release it."""
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._busy = False
         self.refuse(ClosedError("opened before fork"))

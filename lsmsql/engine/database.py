@@ -19,6 +19,7 @@ from .manifest.version_edit import VersionEdit
 from .pins import Pins
 from .read_view import ReadView, View
 from .recovery import Recovered, recover
+from .reentry import refuse_reentry
 from .snapshot import Snapshot
 from .storage.filenames import FileKind, file_name
 from .storage.filesystem import FileSystem, Lock, OsFileSystem
@@ -59,7 +60,7 @@ class Database:
         self._upkeep.on_change = partial(_upkeep_changed, self._commits, self._worker)  # Nothing that threads hold may hold the database.
         self._commits.update_pressure()
         self._trees: dict[tuple[str, bool], Tree] = {}
-        self._naming = threading.Lock()
+        self._naming = threading.RLock()
         self._closed = ""
 
     @classmethod
@@ -121,6 +122,7 @@ class Database:
 
     def _tree(self, name: str, create: bool, writable: bool) -> Tree:
         self._require_open()
+        refuse_reentry(self._naming)
         with self._naming:
             tree = self._trees.get((name, writable))
             if tree is not None:
@@ -299,6 +301,8 @@ class Database:
         if self._closed:  # Without the lock: in the child of a fork nobody may be there to release it.
             return
         self._commits.refuse_reentry()
+        self._upkeep.refuse_reentry()
+        refuse_reentry(self._naming)
         with self._naming:
             if self._closed:
                 return

@@ -19,6 +19,7 @@ def ingest(line: VersionLine, commits: CommitLine, upkeep: Upkeep, tree_id: int,
 
     The rows are at seqno 0 in the files; readers add the table's own, which is known only at the end."""
     commits.check()
+    upkeep.refuse_reentry()
     sink = line.table_sink(line.version, tree_id, 0)
     begun = begin_tables(table_stream([SortedRows(rows)], line.options, encrypted=line.keyring is not None, floor=0), sink)
     if not begun:
@@ -42,17 +43,19 @@ def _finish(line: VersionLine, commits: CommitLine, upkeep: Upkeep, begun: list[
         while upkeep.flush_next():
             pass
     seqno = commits.next_seqno()
-    # A running compaction may write where these rows would go, so then they stay in level 0.
-    alone = upkeep.compacting.acquire(blocking=False)
+    alone: list[bool] = []
     try:
-        level = _level_for(line.version.levels.get(sink.tree_id, NO_TABLES), begun) if alone else 0
+        # A running compaction may write where these rows would go, so then they stay in level 0. Acquired and noted in one step, as an
+        # interrupt in between would leave the lock held for good.
+        alone += map(upkeep.compacting.acquire, (False,))
+        level = _level_for(line.version.levels.get(sink.tree_id, NO_TABLES), begun) if True in alone else 0
         records = tuple(finish_tables(begun, replace(sink, level=level), seqno))
         line.fs.sync_directory(line.directory)  # Before the edit that names them.
         opened = line.open_tables(records)
         begun.clear()  # From here on a failure leaves it open whether the edit is durable, so the files stay for recovery to judge.
         commits.publish_with(seqno, lambda: line.install(VersionEdit(added=records, last_seqno=seqno), opened))
     finally:
-        if alone:
+        if True in alone:
             upkeep.compacting.release()
     upkeep.on_change()
     return seqno

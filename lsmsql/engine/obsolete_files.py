@@ -18,24 +18,24 @@ class ObsoleteFiles:
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()  # Taken twice by what a signal handler or finalizer does in between.
         self._live: weakref.WeakSet[LiveVersion] = weakref.WeakSet()
         self._tables: dict[int, tuple[str, Table]] = {}
         self._paths: list[str] = []
         self.removed = 0
 
     def watch(self, live: LiveVersion) -> None:
-        with self._lock:
+        with self.lock:
             self._live.add(live)
 
     def add_tables(self, tables: Iterable[tuple[int, str, Table]]) -> None:
         """(file id, path, open table) that the newest version does not hold any more."""
-        with self._lock:
+        with self.lock:
             self._tables.update((file_id, (path, table)) for file_id, path, table in tables)
 
     def add_path(self, path: str) -> None:
         """A file that nobody reads."""
-        with self._lock:
+        with self.lock:
             self._paths.append(path)
 
     @property
@@ -46,7 +46,7 @@ class ObsoleteFiles:
         """Close and remove what no live version needs, and return how much must wait. Never raises for a file that stays."""
         if not self.waiting:
             return 0
-        with self._lock:
+        with self.lock:
             live = list(self._live)
             for file_id in [file_id for file_id in self._tables if not any(file_id in version.tables for version in live)]:
                 path, table = self._tables.pop(file_id)
@@ -67,7 +67,7 @@ class ObsoleteFiles:
 
     def close_tables(self) -> None:
         """Close what is still waiting, at the end of the database's life."""
-        with self._lock:
+        with self.lock:
             for _, table in self._tables.values():
                 close_table(table)
             self._tables.clear()

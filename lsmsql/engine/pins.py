@@ -18,7 +18,7 @@ class Pins:
 
     def __init__(self, published: Published) -> None:
         self._published = published
-        self._lock = threading.Lock()
+        self.lock = threading.RLock()  # Taken twice by what a signal handler or finalizer does in between.
         self._counts: Counter[int] = Counter()
         self._released: deque[int] = deque()
         self.floor = published.state.version.floor
@@ -26,7 +26,7 @@ class Pins:
     def pin(self, seqno: int | None = None) -> tuple[int, ReadState]:
         """Pin a seqno (default: the last published) and take a state that can be read at it. HistoryError if there is none."""
         published = self._published
-        with self._lock:
+        with self.lock:
             newest = published.seqno
             # After the seqno, so the state holds all of it; nor can it be compacted beyond it, since every floor so far is at most `newest`.
             state = published.state
@@ -50,7 +50,7 @@ class Pins:
 
     def retention(self) -> tuple[int, list[int]]:
         """For a flush or compaction that begins now: its floor, and the seqnos below it whose newest versions must stay."""
-        with self._lock:
+        with self.lock:
             self._drain()
             self.floor = max(self.floor, min([self._published.seqno, *self._counts]))
             named = self._published.state.version.snapshots.values()
@@ -58,12 +58,12 @@ class Pins:
 
     def oldest(self) -> int | None:
         """The oldest pinned seqno."""
-        with self._lock:
+        with self.lock:
             self._drain()
             return min(self._counts, default=None)
 
     def __len__(self) -> int:
-        with self._lock:
+        with self.lock:
             self._drain()
             return self._counts.total()
 

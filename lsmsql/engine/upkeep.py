@@ -15,6 +15,7 @@ from .generation import Generation
 from .manifest.version import Levels, Version
 from .pins import Pins
 from .read_state import LiveVersion
+from .reentry import owned, refuse_reentry
 from .version_line import VersionLine
 
 
@@ -31,9 +32,10 @@ class Upkeep:
     def __init__(self, line: VersionLine, pins: Pins) -> None:
         self._line = line
         self._pins = pins
-        self._flushing = threading.Lock()
-        self.compacting = threading.Lock()
-        self._picking = threading.Lock()
+        self._flushing = threading.RLock()
+        self.compacting = threading.RLock()
+        self._picking = threading.RLock()
+        self._locks = (self._flushing, self.compacting, self._picking, line.edits, line.swap, line.obsolete.lock, pins.lock)
         self.error: BaseException | None = None
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None
@@ -57,6 +59,15 @@ class Upkeep:
         with self._flushing, self.compacting:
             yield
 
+    @property
+    def working(self) -> bool:
+        """Whether this thread is in the middle of anything that a unit of work may have to wait for."""
+        return owned(*self._locks)
+
+    def refuse_reentry(self) -> None:
+        """UsageError if this thread is in the middle of anything that a unit of work may have to wait for."""
+        refuse_reentry(*self._locks)
+
     def check(self) -> None:
         """Raise the error that stopped the upkeep, if one did."""
         if self.error is not None:
@@ -64,6 +75,7 @@ class Upkeep:
 
     def flush_next(self) -> bool:
         """Flush the oldest sealed generation; False if there is none. An error is kept in `error` and raised."""
+        self.refuse_reentry()
         with self._flushing:
             sealed = self.sealed()
             if not sealed:
@@ -91,6 +103,7 @@ class Upkeep:
 
     def compact_next(self) -> bool:
         """Run the most urgent compaction; False if none is due. An error is kept in `error` and raised."""
+        self.refuse_reentry()
         with self.compacting:
             live = self._line.published.state.live
             compaction = self._pick(live.version)
@@ -102,6 +115,7 @@ class Upkeep:
 
     def compact_all(self, tree_id: int) -> None:
         """Merge all tables of a tree into one level."""
+        self.refuse_reentry()
         with self.compacting:
             live = self._line.published.state.live
             compaction = pick_all(live.version, tree_id, self._pins.retention()[0])

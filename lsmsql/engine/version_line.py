@@ -18,6 +18,7 @@ from .manifest.version import TableRecord, Version
 from .manifest.version_edit import VersionEdit
 from .obsolete_files import ObsoleteFiles
 from .read_state import LiveVersion, Published, ReadState
+from .reentry import refuse_reentry
 from .sstable.reader import close_table, open_table
 from .sstable.writer import TableSink
 from .storage.filenames import FileKind, file_name
@@ -34,7 +35,7 @@ def now_us() -> int:
 class VersionLine:
     """The directory's files as a whole, and the state that is published.
 
-    Two locks: `_edits` orders edits and is held while one becomes durable; `_swap` only while the published state is replaced.
+    Two locks: `edits` orders edits and is held while one becomes durable; `swap` only while the published state is replaced.
     """
 
     def __init__(self, fs: FileSystem, directory: str, keyring: Keyring | None, manifest: Manifest, options: Options, cache: BlockCache) -> None:
@@ -45,8 +46,8 @@ class VersionLine:
         self.cache = cache
         self.obsolete = ObsoleteFiles(fs)
         self._manifest = manifest
-        self._edits = threading.Lock()
-        self._swap = threading.Lock()
+        self.edits = threading.RLock()
+        self.swap = threading.RLock()  # Taken twice when a commit comes in between, in a signal handler: see _replace.
         self._states: weakref.WeakSet[ReadState] = weakref.WeakSet()
         self._tables: dict[int, Table] = {}
         self.published: Published  # From `begin` on.
@@ -83,7 +84,8 @@ class VersionLine:
         return self.fs.join(self.directory, file_name(kind, number))
 
     def new_file_id(self) -> int:
-        with self._edits:
+        refuse_reentry(self.edits)
+        with self.edits:
             if self.closed:
                 raise ClosedError(self.closed)
             return self._manifest.new_file_id()
@@ -123,8 +125,9 @@ class VersionLine:
         that takes the commits from now on. Tables of trees that were dropped meanwhile are left out and removed.
 
         Raises as Manifest.commit; then nothing has become visible, and what the edit added stays on disk for recovery to judge."""
+        refuse_reentry(self.edits)
         opened = dict(opened or {})
-        with self._edits:
+        with self.edits:
             before = self._manifest.version
             orphans = [record for record in edit.added if record.tree_id not in before.trees]
             if orphans:
@@ -150,24 +153,31 @@ class VersionLine:
         return version
 
     def _publish(self, version: Version, retire: Generation | None, begin: Generation | None) -> None:
-        with self._swap:
-            state = self.published.state
-            live = LiveVersion(version, self._tables, state.live)
-            self.obsolete.watch(live)
+        live = LiveVersion(version, self._tables, self.published.state.live)
+        self.obsolete.watch(live)
+
+        def with_version(state: ReadState) -> ReadState:
             generations = tuple(generation for generation in state.generations if generation is not retire)
-            self._replace(ReadState((begin, *generations) if begin else generations, live))
+            return ReadState((begin, *generations) if begin else generations, live)
+
+        self._replace(with_version)
 
     def touch(self) -> None:
         """Publish the same state anew, after a memtable has appeared in it: what was looked up before does not have it."""
-        with self._swap:
-            state = self.published.state
-            self._replace(ReadState(state.generations, state.live))
+        self._replace(lambda state: ReadState(state.generations, state.live))
 
-    def _replace(self, state: ReadState) -> None:
-        if self.closed:
-            raise ClosedError(self.closed)
-        self._states.add(state)
-        self.published.state = state
+    def _replace(self, change: Callable[[ReadState], ReadState]) -> None:
+        published = self.published
+        with self.swap:
+            while True:
+                before = published.state
+                state = change(before)
+                if self.closed:
+                    raise ClosedError(self.closed)
+                self._states.add(state)
+                if published.state is before:  # Else a signal handler has committed meanwhile. Between here and the next line none can come.
+                    published.state = state
+                    return
 
     def start_generation(self, previous: int, edit: VersionEdit | None = None) -> Generation:
         """A generation with a new, registered WAL, which takes the commits from now on. The caller holds the commit line.
@@ -194,7 +204,7 @@ class VersionLine:
         return generation
 
     def save_options(self, options: Options) -> None:
-        with self._edits:
+        with self.edits:
             if self._manifest.options_text != options.to_text():
                 self._manifest.save_options(options.to_text())
 

@@ -99,7 +99,7 @@ class Wal:
         self._file = file
         self.write = file.append if file is not None else _refuse
         self.held = bytearray()
-        self._syncing = threading.Lock()
+        self._syncing = threading.RLock()  # A signal handler that commits in the middle of a sync may sync as well.
 
     @classmethod
     def create(

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import lsmsql
@@ -52,3 +55,38 @@ def wal_paths(fs: MemoryFileSystem) -> list[str]:
 
 def table_paths(fs: MemoryFileSystem) -> list[str]:
     return sorted(path for path in fs.files() if path.endswith(".sst"))
+
+
+@contextmanager
+def held_elsewhere(lock: Any) -> Iterator[None]:
+    """Another thread holds a lock meanwhile."""
+    held, end = threading.Event(), threading.Event()
+
+    def hold() -> None:
+        with lock:
+            held.set()
+            end.wait()
+
+    thread = threading.Thread(target=hold, daemon=True)
+    thread.start()
+    held.wait()
+    try:
+        yield
+    finally:
+        end.set()
+        thread.join()
+
+
+def is_held(lock: Any) -> bool:
+    """Whether a lock is held by any thread, this one included."""
+    taken: list[bool] = []
+
+    def take() -> None:
+        taken.append(lock.acquire(blocking=False))
+        if taken[0]:
+            lock.release()
+
+    thread = threading.Thread(target=take)
+    thread.start()
+    thread.join()
+    return not taken[0]

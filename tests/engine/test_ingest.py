@@ -7,7 +7,7 @@ import pytest
 from lsmsql import UsageError
 from tests.proof.fault_filesystem import FaultFileSystem
 
-from .database_world import DIRECTORY, INLINE, KEY, memory, open_database, rows, table_paths
+from .database_world import DIRECTORY, INLINE, KEY, held_elsewhere, memory, open_database, rows, table_paths
 
 
 @pytest.mark.parametrize("key", [None, KEY])
@@ -62,7 +62,7 @@ def test_rows_that_fit_go_deep_and_others_stay_in_level_0() -> None:
         assert engine.statistics()["level_6_tables"] == 2
         tree.ingest([(b"b", b"3")])
         assert engine.statistics()["level_5_tables"] == 1
-        with engine._upkeep.compacting:
+        with held_elsewhere(engine._upkeep.compacting):
             tree.ingest([(b"x", b"4")])
         assert engine.statistics()["level_0_tables"] == 1
         assert rows(tree) == {b"a": b"1", b"b": b"3", b"c": b"1", b"d": b"2", b"x": b"4"}
