@@ -62,8 +62,10 @@ def _finish(line: VersionLine, commits: CommitLine, upkeep: Upkeep, begun: list[
 
 
 def _overlaps_memtables(line: VersionLine, tree_id: int, begun: Sequence[UnfinishedTable]) -> bool:
-    """Whether any generation may hold a key in the range of the new tables."""
-    return any(generation.arena.memtable(tree_id) is not None for generation in line.published.state.generations)
+    """Whether any generation holds a key in the range of one of the new tables."""
+    memtables = [memtable for generation in line.published.state.generations if (memtable := generation.arena.memtable(tree_id)) is not None]
+    ranges = [(table.summary.smallest, table.summary.largest) for table in begun if table.summary is not None]
+    return any(memtable.has_key_in(*bounds) for memtable in memtables for bounds in ranges)
 
 
 def _level_for(levels: Levels, begun: Sequence[UnfinishedTable]) -> int:

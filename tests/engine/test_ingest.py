@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from lsmsql import UsageError
@@ -26,7 +28,7 @@ def test_ingested_rows_are_one_commit(key: bytes | None) -> None:
         items[b"k0000"] = b"newer"
         del items[b"k0001"]
         assert rows(tree) == {b"a": b"1", **items}
-        assert len(table_paths(fs)) > 1
+        assert engine.statistics()["table_entries"] == 300
         assert rows(tree, snapshot=before) == {b"a": b"1"}
     with open_database(fs, key=key) as engine:
         tree = engine.tree("kv")
@@ -51,6 +53,30 @@ def test_it_hides_what_the_memtables_and_tables_held_before() -> None:
         tree.put(b"06", b"last")
         engine.compact()
         assert rows(tree) == {**expected, b"05": b"again", b"06": b"last"}
+
+
+@pytest.mark.parametrize("key", [None, KEY])
+def test_only_rows_that_meet_a_memtable_flush_it(key: bytes | None) -> None:
+    fs = memory()
+    with open_database(fs, replace(INLINE, memtable_bytes=1 << 20), key=key) as engine:
+        tree = engine.tree("kv")
+        tree.put(b"b", b"1")
+        tree.delete(b"m")
+        tree.put(b"x", b"1")
+        before = engine.snapshot("before")
+        for items in ([(b"c", b"2"), (b"l", b"2")], [(b"a", b"2")], [(b"y", b"2"), (b"z", b"2")]):
+            tree.ingest(items)
+            assert engine.statistics()["flushes"] == 0
+        expected = {b"b": b"1", b"x": b"1", b"c": b"2", b"l": b"2", b"a": b"2", b"y": b"2", b"z": b"2"}
+        assert rows(tree) == expected and rows(tree, snapshot=before) == {b"b": b"1", b"x": b"1"}
+        assert tree.ingest([(b"m", b"3")]) == 7  # A tombstone is an older version, too.
+        assert engine.statistics()["flushes"] == 1
+        tree.put(b"n", b"4")
+    with open_database(fs, INLINE, key=key) as engine:
+        tree = engine.tree("kv")
+        assert rows(tree) == expected | {b"m": b"3", b"n": b"4"}
+        engine.compact()
+        assert rows(tree) == expected | {b"m": b"3", b"n": b"4"} and rows(tree, snapshot="before") == {b"b": b"1", b"x": b"1"}
 
 
 def test_rows_that_fit_go_deep_and_others_stay_in_level_0() -> None:

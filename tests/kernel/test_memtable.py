@@ -218,6 +218,24 @@ def test_arenas_of_both_twins_stay_alike(seed: int) -> None:
                     assert (memtable.min_seqno, memtable.max_seqno, memtable.kind_mask) == (twin.min_seqno, twin.max_seqno, twin.kind_mask)
 
 
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_memtable_knows_whether_it_has_a_key_in_a_range(kernel: Any) -> None:
+    arena = kernel.MemtableArena(1 << 20)
+    for seqno, count in ((1, 1), (2, 300), (3, 2)):
+        arena.begin()
+        for number in range(count):
+            arena.delete(7, b"%06d" % (number * 10 + seqno))
+        arena.seal(2, 1, 0, seqno, 0, 0)
+        arena.index(seqno)
+        memtable = arena.memtable(7)
+        keys = keys_of(memtable)
+        for low in range(0, 3200, 7):
+            for width in (0, 1, 9, 40):
+                smallest, largest = b"%06d" % low, b"%06d" % (low + width)
+                assert memtable.has_key_in(smallest, largest) == any(smallest <= key <= largest for key in keys)
+        assert memtable.has_key_in(b"", b"\xff") and not memtable.has_key_in(b"", b"") and not memtable.has_key_in(b"1", b"\xff")
+
+
 @needs_compiled
 def test_a_sealed_record_is_what_the_log_reads() -> None:
     arena = compiled().MemtableArena(1 << 20)

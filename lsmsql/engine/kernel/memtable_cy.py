@@ -25,6 +25,7 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     Data,
     Ops,
     Room,
+    compare_keys,
     op_key,
     op_key_size,
     op_kind,
@@ -47,7 +48,7 @@ from cython.cimports.lsmsql.engine.kernel.operations_cy import (
     ops_reserve,
     ops_tree,
 )
-from cython.cimports.lsmsql.engine.kernel.order_cy import order_next, order_update
+from cython.cimports.lsmsql.engine.kernel.order_cy import order_next, order_seek, order_update, order_valid
 
 from .entry_error import EntryError, EntryTypeError, pair_of
 
@@ -134,6 +135,20 @@ class Memtable:
             keys.append(PyBytes_FromStringAndSize(cython.cast(cython.p_char, op_key(op)), op_key_size(op)))
             order_next(self.mem, cython.address(run), cython.address(position))
         return keys
+
+    def has_key_in(self, smallest: bytes, largest: bytes) -> bool:
+        """Whether any key lies in [smallest, largest], deleted ones included."""
+        run: u32 = 0
+        position: u32 = 0
+        op: Room
+        size: cython.size_t = PyBytes_GET_SIZE(smallest)
+        if order_update(self.ops, self.mem):
+            raise MemoryError("no memory to order a memtable")
+        order_seek(self.ops, self.mem, cython.cast(Data, PyBytes_AS_STRING(smallest)), size, False, cython.address(run), cython.address(position))
+        if not order_valid(self.mem, run):
+            return False
+        op = self.ops.nodes[self.mem.runs[run].pairs[position].node].op
+        return compare_keys(op_key(op), op_key_size(op), cython.cast(Data, PyBytes_AS_STRING(largest)), PyBytes_GET_SIZE(largest)) <= 0
 
     @property
     def tree(self):

@@ -110,6 +110,11 @@ class Memtable:
             else:
                 lower, inclusive = keys[-1], (False, False)
 
+    def has_key_in(self, smallest: bytes, largest: bytes) -> bool:
+        """Whether any key lies in [smallest, largest], deleted ones included."""
+        with self._ordering:
+            return any(True for _ in self._ordered().irange(smallest, largest))
+
     def _some_keys(self, lower: bytes | None, upper: bytes | None, inclusive: tuple[bool, bool], reverse: bool) -> list[bytes]:
         with self._ordering:
             return list(islice(self._ordered().irange(lower, upper, inclusive, reverse), _KEYS_AT_ONCE))
