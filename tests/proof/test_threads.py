@@ -14,10 +14,12 @@ import pytest
 
 import lsmsql
 from tests.proof.fault_filesystem import FaultFileSystem, Operation
+from tests.proof.images import Image
 from tests.proof.judge import LONG
 from tests.proof.workload import KEY, TINY, open_database
 
 BUSY = replace(TINY, background=True, memtable_bytes=3000, table_bytes=2000, level_bytes=6000, sealed_max=2, l0_slowdown=8, l0_stop=16)
+STEADY = replace(BUSY, background=False)  # For looking: nothing is due that has not been due before.
 WRITERS = 4
 COMMITS = 400 if LONG else 60
 
@@ -60,13 +62,13 @@ class Crashes:
         self.fs = fs
         self.acknowledged = acknowledged
         self.every = every
-        self.taken: list[tuple[list[int], FaultFileSystem]] = []
+        self.taken: list[tuple[list[int], Image]] = []
         fs.watch = self.watch
 
     def watch(self, operation: Operation) -> None:
         if operation.index % self.every == 0:
             before = list(self.acknowledged)  # Before the images: what is acknowledged behind it may be in them or not.
-            self.taken += [(before, image) for image in self.fs.images(limit=2, seed=operation.index)]
+            self.taken += [(before, image) for image in self.fs.states(limit=2, seed=operation.index)]
 
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
@@ -94,12 +96,12 @@ def test_what_any_thread_was_told_is_committed_survives_a_power_loss(key: bytes 
     with restless():
         together(*(writer(me) for me in range(WRITERS)))
     fs.watch = None
-    final = fs.copy()
+    final = next(fs.states())
     engine.close()
     assert not fs.open_files
     crashes.taken.append(([COMMITS - 1] * WRITERS, final))
     for before, image in crashes.taken:
-        with open_database(image, TINY, key) as left:
+        with open_database(image.in_memory(), STEADY, key) as left:
             check_writers(left, before, image.description)
     print(len(crashes.taken), "images")
     assert len(crashes.taken) > 50
