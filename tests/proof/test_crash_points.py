@@ -19,7 +19,7 @@ from tests.proof.workload import KEY, TINY, Life, full_life, let_go, open_databa
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
 def test_a_power_loss_at_every_operation_loses_nothing_acknowledged(key: bytes | None) -> None:
-    judge, fs = watched(TINY, full_life, key, limit=EVERY if LONG else 9, deep=20 if LONG else 250, deep_everywhere=LONG)
+    judge, fs = watched(TINY, full_life, key, limit=EVERY if LONG else 9, deep=100 if LONG else 250, deep_everywhere=LONG)
     print(judge)
     assert judge.points > 300 and judge.opened > 500
     assert judge.deep_images > 200
@@ -89,7 +89,7 @@ def lazy_life(life: Life) -> None:
 @pytest.mark.parametrize("durability", ["normal", "off"])
 def test_without_syncs_a_power_loss_leaves_a_whole_earlier_state(durability: str) -> None:
     options = replace(TINY, durability=durability)
-    judge, _ = watched(options, lazy_life, None, limit=EVERY if LONG else 9, deep=20 if LONG else 250, deep_everywhere=LONG)
+    judge, _ = watched(options, lazy_life, None, limit=EVERY if LONG else 9, deep=100 if LONG else 250, deep_everywhere=LONG)
     print(judge)
     assert judge.opened > 200
 
