@@ -313,7 +313,7 @@ class CommitLine:
         previous = self._previous
         for number, request in enumerate(group):
             request.seqno = first + number
-            records.append(wal.seal(_COMMIT, request.payload, wal.ordinal + number, request.seqno, previous, now))
+            records.append(bytes(wal.seal(_COMMIT, request.payload, wal.ordinal + number, request.seqno, previous, now)))
             previous = request.seqno
         durabilities = {request.durability for request in group}
         strongest = next(name for name in ("full", "normal", "off") if name in durabilities)

@@ -18,12 +18,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
-from .storage.encryption import FileCipher
+from ..errors import UsageError
+from .storage.encryption import SEALED_BYTES_MAX, FileCipher
 from .storage.filenames import FileKind, file_name
 from .storage.filesystem import Bytes, File, FileSystem
-from .storage.record_log import FLAG_ENCRYPTED, RecordKind, record_header, seal_payload
+from .storage.record_log import SEALED_ROOM, RecordKind, record_header, seal_record
 
 HELD_BYTES_MAX = 64 << 10  # What durability "off" may keep in memory.
+_ROOM_BYTES_MAX = 1 << 20  # What a WAL keeps of the memory in which it seals.
 
 _VERSION = 1
 _CATALOG = struct.Struct("<HHIII16sQ")
@@ -88,7 +90,7 @@ class Wal:
     may come from others. What fails here must poison every later commit: see commit.py.
     """
 
-    __slots__ = ("_file", "_syncing", "cipher", "durable", "held", "id", "length", "ordinal", "path", "write")
+    __slots__ = ("_file", "_room", "_syncing", "cipher", "durable", "held", "id", "length", "ordinal", "path", "write")
 
     def __init__(self, path: str, wal_id: int, file: File | None, cipher: FileCipher | None = None, length: int = 0) -> None:
         self.path = path
@@ -99,6 +101,7 @@ class Wal:
         self._file = file
         self.write = file.append if file is not None else _refuse
         self.held = bytearray()
+        self._room = memoryview(b"")  # Where records are sealed: fresh memory for each costs more than sealing it.
         self._syncing = threading.RLock()  # A signal handler that commits in the middle of a sync may sync as well.
 
     @classmethod
@@ -117,13 +120,19 @@ class Wal:
             raise
         return wal
 
-    def seal(self, kind: int, payload: bytes, ordinal: int, seqno: int, previous: int, time_us: int) -> bytes:
-        """The record of a payload, encrypted if the database is."""
-        flags = epoch = 0
-        if self.cipher is not None:
-            flags, epoch = FLAG_ENCRYPTED, self.cipher.epoch
-            payload = seal_payload(kind, ordinal, payload, self.cipher)
-        return record_header(kind, flags, self.id, ordinal, seqno, previous, payload, epoch, time_us) + payload
+    def seal(self, kind: int, payload: Bytes, ordinal: int, seqno: int, previous: int, time_us: int) -> Bytes:
+        """The record of a payload, encrypted if the database is; good until the next call."""
+        if self.cipher is None:
+            return record_header(kind, 0, self.id, ordinal, seqno, previous, payload, 0, time_us) + payload
+        room = self._room
+        need = len(payload) + SEALED_ROOM
+        if len(room) < need:
+            if need > SEALED_BYTES_MAX:
+                raise UsageError(f"a commit of an encrypted database may take {SEALED_BYTES_MAX - SEALED_ROOM} bytes, not {len(payload)}")
+            room = memoryview(bytearray(need))
+            if need <= _ROOM_BYTES_MAX:
+                self._room = room
+        return seal_record(room, kind, self.id, ordinal, seqno, previous, payload, self.cipher, time_us)
 
     def append(self, records: Bytes, count: int) -> None:
         """Write `count` records, and first what is held."""

@@ -8,7 +8,7 @@ import cython
 if not cython.compiled:
     raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
 
-from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cython.cimports.cpython.memoryview import PyMemoryView_FromMemory
 from cython.cimports.cpython.tuple import PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cython.cimports.libc.stdlib import realloc
@@ -183,13 +183,15 @@ class MemtableArena:
         self.selected = -1
         return count
 
-    def payload(self) -> bytes:
-        """The open record's payload, for sealing elsewhere (encryption)."""
+    def payload(self):
+        """The open record's payload, for sealing elsewhere (encryption): a view, good until the next `begin`."""
         chunk: ChunkP = self.operations.ops.chunk
         if not self.open:
             return b""
         self._reserve_index()
-        return PyBytes_FromStringAndSize(cython.cast(cython.p_char, chunk.data) + self.start + RECORD_HEADER, chunk.used - self.start - RECORD_HEADER)
+        return PyMemoryView_FromMemory(
+            cython.cast(cython.p_char, chunk.data) + self.start + RECORD_HEADER, chunk.used - self.start - RECORD_HEADER, 0x100
+        )
 
     def _reserve_index(self) -> None:
         """Room in the index for the open record, before its bytes go to the WAL: `index` must not fail."""

@@ -52,12 +52,13 @@ class FileCipher:
     Made by `Keyring.cipher`. file_id: the file's number; epoch: of the data key that the file's key comes from.
     """
 
-    __slots__ = ("_decrypt", "_encrypt", "_other_epoch", "_others", "_prefix", "database_id", "epoch", "file_id")
+    __slots__ = ("_decrypt", "_encrypt", "_encrypt_into", "_other_epoch", "_others", "_prefix", "database_id", "epoch", "file_id")
 
     def __init__(self, key: bytes, database_id: bytes, file_id: int, epoch: int, other_epoch: Callable[[int, int], FileCipher] | None = None) -> None:
         """key: 32 bytes for this file and epoch alone; `other_epoch(file_id, epoch)` finds the cipher of another epoch."""
         aead = AESGCM(key)
         self._encrypt = aead.encrypt
+        self._encrypt_into = aead.encrypt_into
         self._decrypt = aead.decrypt
         self._prefix = _FILE.pack(database_id, file_id)
         self._other_epoch = other_epoch
@@ -85,6 +86,13 @@ class FileCipher:
             raise UsageError(f"{len(plain)} bytes are too many to seal in one piece")
         nonce = new_nonce()
         return nonce + self._encrypt(nonce, plain, self._prefix + _PLACE.pack(section, ordinal, codec, dictionary, self.epoch))
+
+    def seal_into(self, room: memoryview, section: int, ordinal: int, codec: int, dictionary: int, plain: Bytes) -> None:
+        """As `seal`, into `room`, which is OVERHEAD longer than `plain`."""
+        nonce = new_nonce()
+        room[:NONCE_BYTES] = nonce
+        place = self._prefix + _PLACE.pack(section, ordinal, codec, dictionary, self.epoch)
+        self._encrypt_into(nonce, plain, place, room[NONCE_BYTES:])
 
     def open(self, section: int, ordinal: int, codec: int, dictionary: int, sealed: Bytes) -> bytes:
         """The plain bytes. ValueError if `sealed` is damaged, of another place, or of another key."""
