@@ -12,6 +12,7 @@ if not cython.compiled:
     raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
 
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cython.cimports.cpython.tuple import PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cython.cimports.libc.stdlib import free, malloc
 
 from ...errors import UsageError
@@ -232,7 +233,11 @@ class RowPuller:
         size: u64 = 0
         feed.row_count = 0
         for item in self.rows:
-            key, value = pair_of(item)
+            if type(item) is tuple and PyTuple_GET_SIZE(item) == 2:
+                key = cython.cast(object, PyTuple_GET_ITEM(item, 0))
+                value = cython.cast(object, PyTuple_GET_ITEM(item, 1))
+            else:
+                key, value = pair_of(item)
             item = None  # zip and its like use their tuple again when nobody holds it.
             self.check(key, value)
             row.key = cython.cast(Data, PyBytes_AS_STRING(key))
