@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import threading
+from collections import deque
 from collections.abc import Callable
+from contextlib import suppress
 
 from ..errors import ClosedError
 from .storage.filesystem import lower_thread_priority
 from .upkeep import Stopped, Upkeep
 
-_OBSOLETE_RETRY_SECONDS = 0.5
+_RETRY_SECONDS = 0.5
 
 
 class Inline:
@@ -37,6 +39,14 @@ class Inline:
         self._upkeep.refuse_reentry()
         self.wake()
 
+    @property
+    def is_current_thread(self) -> bool:
+        return False
+
+    def stop_and_then(self, call: Callable[[], None]) -> None:
+        self.stop()
+        call()
+
     def stop(self) -> None:
         self._upkeep.stopping = True
 
@@ -52,6 +62,7 @@ class Background:
         self._collect = collect
         self._changed = threading.Condition()
         self._working = 0
+        self._last: deque[Callable[[], None]] = deque()
         self._threads = [
             threading.Thread(target=self._run, args=(upkeep.flush_next, lambda: bool(upkeep.sealed())), name="lsmsql flush", daemon=True),
             threading.Thread(target=self._run, args=(upkeep.compact_next, upkeep.compaction_due), name="lsmsql compaction", daemon=True),
@@ -71,6 +82,7 @@ class Background:
     def _run(self, work: Callable[[], bool], due: Callable[[], bool]) -> None:
         lower_thread_priority()
         upkeep = self._upkeep
+        last: Callable[[], None] | None = None
         while not upkeep.stopping:
             try:
                 self._work_or_wait(work, due)
@@ -80,6 +92,10 @@ class Background:
                 if upkeep.error is None:
                     upkeep.error = error
                 self.wake()
+        with suppress(IndexError):  # Nothing is asked for, or the other thread was quicker.
+            last = self._last.popleft()
+        if last is not None:
+            last()
 
     def _work_or_wait(self, work: Callable[[], bool], due: Callable[[], bool]) -> None:
         upkeep = self._upkeep
@@ -89,7 +105,7 @@ class Background:
                 return
             if upkeep.error is not None or not due():
                 # With a timeout only while a file waits for its last reader: finalizers must not notify, since they may run anywhere.
-                self._changed.wait(_OBSOLETE_RETRY_SECONDS if waiting else None)
+                self._changed.wait(_RETRY_SECONDS if waiting else None)
                 return
             self._working += 1
         try:
@@ -110,12 +126,24 @@ class Background:
                 if upkeep.stopping:
                     raise ClosedError("the database is closing")
                 self._changed.notify_all()
-                self._changed.wait()
+                # With a timeout, since a signal handler that waited, too, may have come behind the condition and taken the notification.
+                self._changed.wait(_RETRY_SECONDS)
         upkeep.check()
 
     def wait_idle(self) -> None:
         upkeep = self._upkeep
         self.wait_until(lambda: not self._working and not upkeep.sealed() and not upkeep.compaction_due())
+
+    @property
+    def is_current_thread(self) -> bool:
+        """Whether the caller is one of these threads: in a finalizer, which may run anywhere."""
+        return threading.current_thread() in self._threads
+
+    def stop_and_then(self, call: Callable[[], None]) -> None:
+        """Tell the threads to end, and the first that does to call. Returns at once."""
+        self._last.append(call)
+        self._upkeep.stopping = True
+        self.wake()
 
     def stop(self) -> None:
         """End the threads. What they were doing is given up; nothing durable depends on it."""

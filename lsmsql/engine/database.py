@@ -1,35 +1,29 @@
-"""Database: one directory, one writing process, named trees on one line of commits. Opens, closes and delegates."""
+"""Database: one directory, one writing process, named trees on one line of commits. The public face: checks and delegates."""
 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterable
-from functools import partial
 from pathlib import PurePath
 from types import TracebackType
-from typing import Any
+from weakref import WeakValueDictionary
 
-from ..errors import ClosedError, ConflictError, HistoryError, UsageError
+from ..errors import ConflictError, HistoryError, UsageError
 from ..options import DURABILITIES, Options
-from . import open_directories, statistics
-from .background import Background, Inline
-from .commit import CommitLine
+from . import statistics
 from .ingest import ingest
+from .instance import Instance
 from .manifest.version_edit import VersionEdit
-from .pins import Pins
-from .read_view import ReadView, View
-from .recovery import Recovered, recover
+from .read_view import ReadView, View, require_batch_of, require_tree_of
 from .reentry import refuse_reentry
 from .snapshot import Snapshot
-from .storage.filenames import FileKind, file_name
-from .storage.filesystem import FileSystem, Lock, OsFileSystem
+from .storage.filesystem import FileSystem, OsFileSystem
 from .storage.memory_filesystem import MemoryFileSystem
 from .tree import Moment, Refusal, Tree
-from .upkeep import Upkeep
 from .write_batch import WriteBatch
 
 SQL_PREFIX = "sql:"
-_CLOSED = "the database is closed"
 
 
 class Database:
@@ -38,30 +32,20 @@ class Database:
     path: the directory; options: those in force; database_id: 16 random bytes, for life.
     """
 
-    def __init__(self, path: str, recovered: Recovered, lock: Lock, identity: Any) -> None:
-        self.path = path
-        self._line = line = recovered.line
-        self.options = line.options
-        self.database_id = line.database_id
-        self._lock = lock
-        self._identity = identity
-        self._published = line.published
-        self._pins = Pins(line.published)
-        self._upkeep = Upkeep(line, self._pins)
-        self._worker: Background | Inline = Inline(self._upkeep)
-        if recovered.damaged:
-            # What was cut or skipped must not be judged again, by another mode even: from here on the tables are the truth.
-            while self._upkeep.flush_next():
-                pass
-        if self.options.background:
-            self._worker = Background(self._upkeep, line.obsolete.collect)
-        self._worker.wake()  # For the generations that were replayed.
-        self._commits = CommitLine(line, self._upkeep, self._worker, recovered.generation, recovered.previous)
-        self._upkeep.on_change = partial(_upkeep_changed, self._commits, self._worker)  # Nothing that threads hold may hold the database.
-        self._commits.update_pressure()
-        self._trees: dict[tuple[str, bool], Tree] = {}
+    def __init__(self, instance: Instance) -> None:
+        self._instance = instance
+        self.path = instance.path
+        self._line = instance.line
+        self.options = instance.line.options
+        self.database_id = instance.line.database_id
+        self._published = instance.line.published
+        self._pins = instance.pins
+        self._upkeep = instance.upkeep
+        self._worker = instance.worker
+        self._commits = instance.commits
+        # Weakly: trees hold the database, and a ring would let it wait for the garbage collector when it is dropped.
+        self._trees: WeakValueDictionary[tuple[str, bool], Tree] = WeakValueDictionary()
         self._naming = threading.RLock()
-        self._closed = ""
 
     @classmethod
     def open(
@@ -81,27 +65,7 @@ class Database:
         path = str(path)
         if path in ("", ":memory:") and filesystem is None:
             path, filesystem = "/memory", MemoryFileSystem()
-        fs = filesystem or OsFileSystem()
-        directory = fs.absolute(path)
-        if not fs.exists(directory):
-            if not create:
-                raise UsageError(f"there is no database at {path}")
-            fs.make_directory(directory)
-        identity = fs.identity(directory)
-        open_directories.require_unopened(identity, path)
-        lock = fs.lock(fs.join(directory, file_name(FileKind.LOCK)), (options or Options()).lock_timeout)
-        try:
-            recovered = recover(fs, directory, options, key, create)
-            try:
-                database = cls(path, recovered, lock, identity)
-            except BaseException:
-                recovered.line.close_files()
-                raise
-        except BaseException:
-            lock.release()
-            raise
-        open_directories.register(identity, database)
-        return database
+        return cls(Instance.open(filesystem or OsFileSystem(), path, options, key, create))
 
     @property
     def seqno(self) -> int:
@@ -121,7 +85,7 @@ class Database:
         return self._tree(name, create, writable=True)
 
     def _tree(self, name: str, create: bool, writable: bool) -> Tree:
-        self._require_open()
+        self._instance.require_open()
         refuse_reentry(self._naming)
         with self._naming:
             tree = self._trees.get((name, writable))
@@ -148,12 +112,12 @@ class Database:
             raise UsageError(str(error)) from None
 
     def tree_names(self) -> list[str]:
-        self._require_open()
+        self._instance.require_open()
         return sorted(self._line.version.trees.values())
 
     def drop_tree(self, name: str) -> None:
         """Remove a tree and all its history; open views and scans keep what they see. UsageError if there is none."""
-        self._require_open()
+        self._instance.require_open()
         with self._commits.held(), self._naming:
             self._commits.check()
             tree_id = self._tree_id(name)
@@ -171,7 +135,7 @@ class Database:
 
     def batch(self) -> WriteBatch:
         """An empty write batch. `with engine.batch() as batch:` commits it at a clean end."""
-        self._require_open()
+        self._instance.require_open()
         return WriteBatch(self, self.commit)
 
     def commit(self, batch: WriteBatch, durability: str | None = None) -> int:
@@ -180,16 +144,15 @@ class Database:
         durability: instead of options.durability. When it raises, nothing of the batch is visible."""
         if durability is not None and durability not in DURABILITIES:
             raise UsageError(f"durability must be one of {', '.join(DURABILITIES)}, not {durability!r}")
-        if not batch.belongs_to(self):
-            raise UsageError("the batch belongs to another database")
+        require_batch_of(self, batch)
         if not len(batch):
-            self._require_open()
+            self._instance.require_open()
             return self._published.seqno
         return self._commits.commit(batch.operations.payload(), batch.operations.trees(), durability)
 
     def ingest_into(self, tree: Tree, rows: Iterable[tuple[bytes, bytes]]) -> int:
         """See Tree.ingest."""
-        self._require_open()
+        self._instance.require_open()
         return ingest(self._line, self._commits, self._upkeep, tree.id, rows)
 
     def delete_range_of(self, tree: Tree, lower: bytes | None, upper: bytes | None) -> None:
@@ -203,17 +166,17 @@ class Database:
 
     def read_view(self, seqno: int | None = None) -> ReadView:
         """Everything as of a seqno (default: now). HistoryError when it is not retained, or lies in the future."""
-        self._require_open()
-        return ReadView(self._pins, seqno)
+        self._instance.require_open()
+        return ReadView(self, self._pins, seqno)
 
     def current_view(self) -> View:
         """Everything as of now, for a short read: cheaper than `read_view()`, as it pins no history."""
-        self._require_open()
-        return View(self._published)
+        self._instance.require_open()
+        return View(self, self._published)
 
     def view_at(self, moment: Moment | None) -> tuple[ReadView, bool]:
         """The view for a `snapshot=` argument, and whether the caller must close it."""
-        if isinstance(moment, (ReadView, Snapshot)) and not moment.belongs_to(self._pins):
+        if isinstance(moment, (ReadView, Snapshot)) and moment.database is not self:
             raise UsageError("the view or snapshot belongs to another database")
         if isinstance(moment, ReadView):
             return moment, False
@@ -232,9 +195,9 @@ class Database:
         """Keep the history of now readable: while the snapshot is open or, with a name, until `release(name)`, in later processes too.
 
         ConflictError if the name is taken."""
-        self._require_open()
+        self._instance.require_open()
         if name is None:
-            return Snapshot(self._pins)
+            return Snapshot(self, self._pins)
         _require_name(name)
         with self._commits.held():
             self._commits.check()
@@ -242,7 +205,7 @@ class Database:
                 raise ConflictError(f"there is a snapshot named {name!r} already")
             # Before the name is durable: a power loss must not take the commits that it promises.
             self._commits.sync()
-            snapshot = Snapshot(self._pins, name=name)
+            snapshot = Snapshot(self, self._pins, name=name)
             try:
                 self._edit(VersionEdit(snapshots_set=((name, snapshot.seqno),)))
             except BaseException:
@@ -252,20 +215,20 @@ class Database:
 
     def release(self, name: str) -> None:
         """Give up a named snapshot; its history goes with the next compactions. UsageError if there is none."""
-        self._require_open()
+        self._instance.require_open()
         self._commits.check()
         self._edit(VersionEdit(snapshots_released=(name,)))
 
     def snapshots(self) -> dict[str, int]:
         """The named snapshots and their seqnos."""
-        self._require_open()
+        self._instance.require_open()
         return dict(self._line.version.snapshots)
 
     # Upkeep.
 
     def flush(self) -> None:
         """Move everything committed so far from the WAL into SSTables, and wait until that is done."""
-        self._require_open()
+        self._instance.require_open()
         with self._commits.held():
             self._commits.check()
             if self._commits.has_commits:
@@ -275,59 +238,36 @@ class Database:
     def compact(self, tree: Tree | None = None) -> None:
         """Flush, and merge all SSTables of a tree (default: of every tree) into one level, dropping what no reader may ask for."""
         self.flush()
+        if tree is not None:
+            require_tree_of(self, tree)
         for tree_id in [tree.id] if tree is not None else sorted(self._line.version.trees):
             self._upkeep.compact_all(tree_id)
 
     def wait_idle(self) -> None:
         """Wait until no flush or compaction is due."""
-        self._require_open()
+        self._instance.require_open()
         self._worker.wait_idle()
 
     def statistics(self) -> statistics.Statistics:
         """Counters since opening and sizes now; see statistics.py for the names."""
-        self._require_open()
+        self._instance.require_open()
         return statistics.gather(self._line, self._commits, self._upkeep, self._pins)
 
     # The end.
 
-    def _require_open(self) -> None:
-        if self._closed:
-            raise ClosedError(self._closed)
-
     def close(self) -> None:
         """Sync the WAL, stop the threads, close every file, let go of the directory. Memtables stay in the WAL: opening reads them back.
 
-        Closing twice is allowed. An OSError of the last sync is raised after everything else was done."""
-        if self._closed:  # Without the lock: in the child of a fork nobody may be there to release it.
-            return
-        self._commits.refuse_reentry()
-        self._upkeep.refuse_reentry()
-        refuse_reentry(self._naming)
-        with self._naming:
-            if self._closed:
-                return
-            self._closed = _CLOSED
-        try:
-            self._worker.stop()
-            # A caller's own compaction gives up at its next chunk; files are not closed under it.
-            with self._commits.held(), self._upkeep.quiet():
-                self._commits.refuse(ClosedError(_CLOSED))
-                if not self._commits.failed:
-                    self._commits.sync()
-        finally:  # Whatever happened above, an interrupt too: nobody could try again.
-            self._commits.refuse(ClosedError(_CLOSED))
-            self._line.shut(_CLOSED)
-            try:
-                self._line.close_files()
-            finally:
-                self._lock.release()
-                open_directories.unregister(self._identity)
+        Closing twice is allowed. An OSError of the last sync is raised after everything else was done. A database that is dropped without
+        this closes itself, with a ResourceWarning; so do those that are open when the interpreter ends."""
+        self._instance.close()
 
-    def forked(self) -> None:
-        """In the child of a fork: nothing here may be used any more, and no lock can be waited for."""
-        self._closed = "opened before fork"
-        self._line.shut(self._closed)
-        self._commits.forked()
+    def __del__(self) -> None:
+        if not self._instance.closed:
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self._instance.abandon()
 
     def __enter__(self) -> Database:
         return self
@@ -336,12 +276,7 @@ class Database:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<lsmsql.Database {self.path!r}{', closed' if self._closed else ''}>"
-
-
-def _upkeep_changed(commits: CommitLine, worker: Background | Inline) -> None:
-    commits.update_pressure()
-    worker.notify()  # Who waits for upkeep may wait for what another caller's thread has just done.
+        return f"<lsmsql.Database {self.path!r}{', closed' if self._instance.closed else ''}>"
 
 
 def _require_name(name: object) -> None:

@@ -3,21 +3,22 @@
 from __future__ import annotations
 
 import atexit
-import weakref
+import warnings
 from collections.abc import Hashable
-from contextlib import suppress
 from typing import Protocol
 
-from ..errors import Error, UsageError
+from ..errors import UsageError
 from .storage.filesystem import at_fork_in_child
 
 
 class OpenDatabase(Protocol):
+    path: str
+
     def close(self) -> None: ...
     def forked(self) -> None: ...
 
 
-_open: weakref.WeakValueDictionary[Hashable, OpenDatabase] = weakref.WeakValueDictionary()
+_open: dict[Hashable, OpenDatabase] = {}
 
 
 def register(identity: Hashable, database: OpenDatabase) -> None:
@@ -42,9 +43,15 @@ def _in_child() -> None:
 
 def _at_exit() -> None:
     # Commits of durability "off" may still be in memory, and threads must not outlive the interpreter.
+    errors: list[Exception] = []
     for database in list(_open.values()):
-        with suppress(OSError, Error):
+        try:
             database.close()
+            warnings.warn(f"unclosed <lsmsql.Database {database.path!r}>", ResourceWarning, stacklevel=2)
+        except Exception as error:
+            errors.append(error)
+    if errors:
+        raise errors[0]  # Python prints it: commits may be lost.
 
 
 at_fork_in_child(_in_child)

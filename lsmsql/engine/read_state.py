@@ -62,9 +62,6 @@ class ReadState:
     def sources_of(self, tree_id: int) -> Sources:
         return self.sources.get(tree_id) or self.open_sources(tree_id)
 
-    def release(self) -> None:
-        """What a scan calls when it ends. There is nothing to do: that the scan holds this method has kept the files."""
-
     def close(self, message: str) -> None:
         """Every later read raises ClosedError."""
         self.sources = _ClosedSources(message)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from typing import Any, Protocol, Self
 
 from ..errors import ClosedError, HistoryError, UsageError
@@ -19,12 +20,28 @@ class AnyTree(Protocol):
 
     @property
     def id(self) -> int: ...
+    @property
+    def database(self) -> object: ...
 
 
 def check_bound(key: object) -> None:
     """UsageError unless a bound of a range is bytes, or None for an open one. (`bytes(5)` would be five zeros, not an error.)"""
     if key is not None and not isinstance(key, bytes):
         raise UsageError(f"keys are bytes, and a bound of a range is bytes or None, not {type(key).__name__}")
+
+
+def require_tree_of(database: object, tree: object) -> None:
+    """UsageError unless it is a tree of this database."""
+    if getattr(tree, "database", None) is not database:
+        raise UsageError("the tree belongs to another database" if hasattr(tree, "database") else f"a tree is asked for, not {tree!r:.80}")
+
+
+def require_batch_of(database: object, batch: object) -> None:
+    """UsageError unless it is a write batch of this database."""
+    if not isinstance(batch, WriteBatch):
+        raise UsageError(f"a batch is a lsmsql write batch, not {type(batch).__name__}")
+    if not batch.belongs_to(database):
+        raise UsageError("the batch belongs to another database")
 
 
 class View:
@@ -34,15 +51,18 @@ class View:
     Arguments `batch` and `mark` put the operations of a write batch, or its first `mark` ones, before everything else.
     """
 
-    __slots__ = ("_state", "seqno")
+    __slots__ = ("_state", "database", "seqno")
 
-    def __init__(self, published: Published) -> None:
+    def __init__(self, database: object, published: Published) -> None:
         self._state: ReadState | None
+        self.database = database
         self.seqno, self._state = published.now()
 
     def get(self, tree: AnyTree, key: bytes, batch: WriteBatch | None = None, mark: int | None = None) -> bytes | None:
         """The value of a key, or None."""
+        require_tree_of(self.database, tree)
         if batch is not None:
+            require_batch_of(self.database, batch)
             found = batch.operations.get(tree.id, key, mark)
             if found is not None:
                 return found[1] if found[0] == Kind.VALUE else None
@@ -54,6 +74,7 @@ class View:
 
     def get_many(self, tree: AnyTree, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of keys, in their order; None where there is none."""
+        require_tree_of(self.database, tree)
         memtables, levels = self._opened().sources_of(tree.id)
         return kernel_get_many(memtables, levels, keys, self.seqno)  # type: ignore[no-any-return]
 
@@ -75,12 +96,16 @@ class View:
         since: only rows changed by a commit after this seqno (0: all); HistoryError when that is no longer known. close: close the view with
         the scan. A scan stays valid when its view is closed."""
         state = self._opened()
+        require_tree_of(self.database, tree)
         check_bound(lower)
         check_bound(upper)
         if 0 < since < state.version.floor:
             raise HistoryError(f"changes since seqno {since} are not known any more; the oldest that are: since {state.version.floor}")
         memtables, levels = state.sources_of(tree.id)
-        layer = batch.operations.memtable(tree.id, mark) if batch is not None else None
+        layer = None
+        if batch is not None:
+            require_batch_of(self.database, batch)
+            layer = batch.operations.memtable(tree.id, mark)
         return Scan(
             [layer, *memtables] if layer is not None else memtables,
             levels,
@@ -92,7 +117,7 @@ class View:
             limit=limit,
             # What a scan of everything reads would only push out what others read again.
             keep=not (lower is None and upper is None and limit is None),
-            on_close=self.close if close else state.release,
+            on_close=self.close if close else partial(_keep, state, self.database),
         )
 
     def _opened(self) -> ReadState:
@@ -116,15 +141,12 @@ class ReadView(View):
 
     __slots__ = ("_pins",)
 
-    def __init__(self, pins: Pins, seqno: int | None = None) -> None:
+    def __init__(self, database: object, pins: Pins, seqno: int | None = None) -> None:
         """seqno: None for the last published. HistoryError when it is not retained, or not yet there."""
         self._state: ReadState | None = None
+        self.database = database
         self._pins = pins
         self.seqno, self._state = pins.pin(seqno)
-
-    def belongs_to(self, pins: Pins) -> bool:
-        """Whether it is a view of the database whose pins these are."""
-        return self._pins is pins
 
     def close(self) -> None:
         # From a finalizer too, so it takes no lock and removes no file.
@@ -134,3 +156,7 @@ class ReadView(View):
 
     def __del__(self) -> None:
         self.close()
+
+
+def _keep(*_: object) -> None:
+    """What a scan calls when it ends, and holds until then with what it needs: the files of its state, and the database, which stays open."""

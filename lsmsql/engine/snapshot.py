@@ -14,10 +14,11 @@ class Snapshot:
     seqno: the last commit it sees; name: None, or the name under which it outlives this object and the process.
     """
 
-    __slots__ = ("_open", "_pins", "name", "seqno")
+    __slots__ = ("_open", "_pins", "database", "name", "seqno")
 
-    def __init__(self, pins: Pins, seqno: int | None = None, name: str | None = None) -> None:
+    def __init__(self, database: object, pins: Pins, seqno: int | None = None, name: str | None = None) -> None:
         self._open = False
+        self.database = database
         self._pins = pins
         self.seqno, _ = pins.pin(seqno)
         self.name = name
@@ -25,11 +26,7 @@ class Snapshot:
 
     def read_view(self) -> ReadView:
         """A view at this seqno, with its own life."""
-        return ReadView(self._pins, self.seqno)
-
-    def belongs_to(self, pins: Pins) -> bool:
-        """Whether it is a snapshot of the database whose pins these are."""
-        return self._pins is pins
+        return ReadView(self.database, self._pins, self.seqno)
 
     def close(self) -> None:
         """Let go. A named one stays readable by its name. Closing twice is allowed."""

@@ -57,12 +57,12 @@ class Tree:
     Bounds of ranges are half-open, [lower, upper), and None is open. `snapshot`: read as of then (see Moment) instead of now.
     """
 
-    __slots__ = ("_database", "_published", "_writer", "id", "name")
+    __slots__ = ("__weakref__", "_published", "_writer", "database", "id", "name")
 
     def __init__(self, database: Owner, published: Published, tree_id: int, name: str, writer: Writer) -> None:
         self.id = tree_id
         self.name = name
-        self._database = database
+        self.database = database
         self._published = published
         self._writer = writer
 
@@ -87,7 +87,7 @@ class Tree:
             memtables, levels = state.sources.get(self.id) or state.open_sources(self.id)
             value = kernel_get(memtables, levels, key, published.seqno)
         else:
-            view, ours = self._database.view_at(snapshot)
+            view, ours = self.database.view_at(snapshot)
             try:
                 value = view.get(self, key)
             finally:
@@ -102,7 +102,7 @@ class Tree:
             state = published.state
             memtables, levels = state.sources.get(self.id) or state.open_sources(self.id)
             return kernel_get_many(memtables, levels, keys, published.seqno)  # type: ignore[no-any-return]
-        view, ours = self._database.view_at(snapshot)
+        view, ours = self.database.view_at(snapshot)
         try:
             return view.get_many(self, keys)
         finally:
@@ -130,7 +130,7 @@ class Tree:
             lower, upper = prefix, after_prefix(prefix)
         if limit is not None and limit < 0:
             raise UsageError(f"a scan's limit cannot be {limit}")
-        view, ours = self._database.view_at(snapshot)
+        view, ours = self.database.view_at(snapshot)
         try:
             return view.scan(self, lower, upper, reverse=reverse, limit=limit, close=ours)
         except BaseException:
@@ -144,7 +144,7 @@ class Tree:
         Returns its seqno. UsageError, with the row's number, where the keys do not ascend; then nothing is written."""
         if isinstance(self._writer, Refusal):
             self._writer.put(self.id, b"", b"")
-        return self._database.ingest_into(self, rows)
+        return self.database.ingest_into(self, rows)
 
     # Like a dict.
 
@@ -167,7 +167,7 @@ class Tree:
     def __delitem__(self, key: bytes | slice) -> None:
         """`del tree[key]`, without an error if it is not there; `del tree[lower:upper]` in one commit."""
         if isinstance(key, slice):
-            self._database.delete_range_of(self, *_bounds(key))
+            self.database.delete_range_of(self, *_bounds(key))
         else:
             self._writer.delete(self.id, key)
 
@@ -185,7 +185,7 @@ class Tree:
 
     def require_writable(self, database: object) -> None:
         """UsageError unless a batch of this database may write to the tree."""
-        if database is not self._database:
+        if database is not self.database:
             raise UsageError(f"tree {self.name!r} belongs to another database")
         if isinstance(self._writer, Refusal):
             self._writer.put(self.id, b"", b"")

@@ -96,6 +96,29 @@ def test_views_and_snapshots_of_another_database_are_refused() -> None:
                         read(moment)
 
 
+def test_trees_and_batches_of_another_database_are_refused() -> None:
+    with open_database(memory()) as ours, open_database(memory()) as theirs:
+        ours.tree("kv").put(b"a", b"ours")
+        foreign = theirs.tree("kv")
+        batch = theirs.batch()
+        batch.put(foreign, b"a", b"theirs")
+        for view in (ours.read_view(), ours.current_view(), ours.snapshot().read_view()):
+            wrong: list[Callable[[], Any]] = [
+                lambda: view.get(foreign, b"a"),  # noqa: B023
+                lambda: view.get_many(foreign, [b"a"]),  # noqa: B023
+                lambda: view.scan(foreign),  # noqa: B023
+                lambda: view.get(ours.tree("kv"), b"a", batch),  # noqa: B023
+                lambda: view.scan(ours.tree("kv"), batch=batch),  # noqa: B023
+                lambda: ours.compact(foreign),
+                lambda: ours.commit(batch),
+                lambda: ours.batch().put(foreign, b"a", b"b"),
+            ]
+            for call in wrong:
+                with pytest.raises(UsageError, match="another database"):
+                    call()
+            assert view.get(ours.tree("kv"), b"a") == b"ours"
+
+
 @pytest.mark.parametrize("take", [Tree.put_many, Tree.ingest])
 def test_closing_inside_the_items_of_a_write_does_not_half_close(take: Callable[[Tree, Any], Any]) -> None:
     fs = memory()

@@ -106,7 +106,7 @@ class MemoryFileSystem:
 
     def _require_directory(self, path: str) -> None:
         if path not in self._directories:
-            raise OSError(errno.ENOENT, "no such directory", path)
+            raise OSError(errno.ENOTDIR if path in self._nodes else errno.ENOENT, "no such directory", path)
 
     def create(self, path: str) -> MemoryFile:
         name = self.absolute(path)
