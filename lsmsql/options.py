@@ -87,6 +87,8 @@ class Options:
     @classmethod
     def from_text(cls, text: str) -> Options:
         """Parse what `to_text` wrote. Blank lines and lines starting with # are skipped; anything else unknown raises UsageError."""
+        if not isinstance(text, str):
+            raise UsageError(f"options are parsed from a str, not {type(text).__name__}")
         values: dict[str, Any] = {}
         for line in text.splitlines():
             if not line.strip() or line.lstrip().startswith("#"):

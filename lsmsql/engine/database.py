@@ -12,10 +12,11 @@ from weakref import WeakValueDictionary
 from ..errors import ConflictError, HistoryError, UsageError
 from ..options import DURABILITIES, Options
 from . import statistics
+from .arguments import require_batch_of, require_name, require_path, require_tree_of
 from .ingest import ingest
 from .instance import Instance
 from .manifest.version_edit import VersionEdit
-from .read_view import ReadView, View, require_batch_of, require_tree_of
+from .read_view import ReadView, View
 from .reentry import refuse_reentry
 from .snapshot import Snapshot
 from .storage.filesystem import FileSystem, OsFileSystem
@@ -58,10 +59,11 @@ class Database:
         filesystem: FileSystem | None = None,
     ) -> Database:
         """See `lsmsql.open`."""
-        if not isinstance(path, (str, PurePath)):
-            raise UsageError(f"a path is a str or pathlib.Path, not {type(path).__name__}")
+        require_path(path)
         if options is not None and not isinstance(options, Options):
             raise UsageError(f"options are lsmsql.Options, not {type(options).__name__}")
+        if filesystem is not None and not hasattr(filesystem, "sync_directory"):
+            raise UsageError(f"a filesystem is asked for, or None for the operating system's, not {type(filesystem).__name__}")
         path = str(path)
         if path in ("", ":memory:") and filesystem is None:
             path, filesystem = "/memory", MemoryFileSystem()
@@ -76,12 +78,13 @@ class Database:
 
     def tree(self, name: str, create: bool = True) -> Tree:
         """The tree of a name. Names that start with "sql:" belong to SQL: readable, and UsageError on write. UsageError if there is none."""
-        _require_name(name)
+        require_name(name)
         sql = name.startswith(SQL_PREFIX)
         return self._tree(name, create and not sql, writable=not sql)
 
     def sql_tree(self, name: str, create: bool = True) -> Tree:
         """For the SQL layer: as `tree`, with the right to write to the trees whose names start with "sql:"."""
+        require_name(name)
         return self._tree(name, create, writable=True)
 
     def _tree(self, name: str, create: bool, writable: bool) -> Tree:
@@ -157,7 +160,7 @@ class Database:
 
     def delete_range_of(self, tree: Tree, lower: bytes | None, upper: bytes | None) -> None:
         """See Tree.__delitem__."""
-        tree.require_writable(self)
+        tree.require_writable()
         with self.batch() as batch:
             for key, _ in tree.scan(lower, upper):
                 batch.delete(tree, key)
@@ -167,6 +170,8 @@ class Database:
     def read_view(self, seqno: int | None = None) -> ReadView:
         """Everything as of a seqno (default: now). HistoryError when it is not retained, or lies in the future."""
         self._instance.require_open()
+        if seqno is not None and not isinstance(seqno, int):
+            raise UsageError(f"a seqno is an int, not {type(seqno).__name__}; for a name or snapshot pass snapshot= to the tree's reads")
         return ReadView(self, self._pins, seqno)
 
     def current_view(self) -> View:
@@ -198,7 +203,7 @@ class Database:
         self._instance.require_open()
         if name is None:
             return Snapshot(self, self._pins)
-        _require_name(name)
+        require_name(name)
         with self._commits.held():
             self._commits.check()
             if name in self._line.version.snapshots:
@@ -277,8 +282,3 @@ class Database:
 
     def __repr__(self) -> str:
         return f"<lsmsql.Database {self.path!r}{', closed' if self._instance.closed else ''}>"
-
-
-def _require_name(name: object) -> None:
-    if not isinstance(name, str):
-        raise UsageError(f"a name is a str, not {type(name).__name__}")

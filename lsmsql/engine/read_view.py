@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from functools import partial
 from typing import Any, Protocol, Self
 
-from ..errors import ClosedError, HistoryError, UsageError
+from ..errors import ClosedError, HistoryError
+from .arguments import require_batch_of, require_bound, require_items, require_number, require_tree_of
 from .kernel import Kind, Scan
 from .kernel import get as kernel_get
 from .kernel import get_many as kernel_get_many
@@ -22,26 +23,6 @@ class AnyTree(Protocol):
     def id(self) -> int: ...
     @property
     def database(self) -> object: ...
-
-
-def check_bound(key: object) -> None:
-    """UsageError unless a bound of a range is bytes, or None for an open one. (`bytes(5)` would be five zeros, not an error.)"""
-    if key is not None and not isinstance(key, bytes):
-        raise UsageError(f"keys are bytes, and a bound of a range is bytes or None, not {type(key).__name__}")
-
-
-def require_tree_of(database: object, tree: object) -> None:
-    """UsageError unless it is a tree of this database."""
-    if getattr(tree, "database", None) is not database:
-        raise UsageError("the tree belongs to another database" if hasattr(tree, "database") else f"a tree is asked for, not {tree!r:.80}")
-
-
-def require_batch_of(database: object, batch: object) -> None:
-    """UsageError unless it is a write batch of this database."""
-    if not isinstance(batch, WriteBatch):
-        raise UsageError(f"a batch is a lsmsql write batch, not {type(batch).__name__}")
-    if not batch.belongs_to(database):
-        raise UsageError("the batch belongs to another database")
 
 
 class View:
@@ -62,7 +43,7 @@ class View:
         """The value of a key, or None."""
         require_tree_of(self.database, tree)
         if batch is not None:
-            require_batch_of(self.database, batch)
+            require_batch_of(self.database, batch, mark)
             found = batch.operations.get(tree.id, key, mark)
             if found is not None:
                 return found[1] if found[0] == Kind.VALUE else None
@@ -75,6 +56,7 @@ class View:
     def get_many(self, tree: AnyTree, keys: Sequence[bytes]) -> list[bytes | None]:
         """The values of keys, in their order; None where there is none."""
         require_tree_of(self.database, tree)
+        require_items(keys)
         memtables, levels = self._opened().sources_of(tree.id)
         return kernel_get_many(memtables, levels, keys, self.seqno)  # type: ignore[no-any-return]
 
@@ -97,14 +79,17 @@ class View:
         the scan. A scan stays valid when its view is closed."""
         state = self._opened()
         require_tree_of(self.database, tree)
-        check_bound(lower)
-        check_bound(upper)
+        require_bound(lower)
+        require_bound(upper)
+        if limit is not None:
+            require_number("limit", limit)
+        require_number("since", since)
         if 0 < since < state.version.floor:
             raise HistoryError(f"changes since seqno {since} are not known any more; the oldest that are: since {state.version.floor}")
         memtables, levels = state.sources_of(tree.id)
         layer = None
         if batch is not None:
-            require_batch_of(self.database, batch)
+            require_batch_of(self.database, batch, mark)
             layer = batch.operations.memtable(tree.id, mark)
         return Scan(
             [layer, *memtables] if layer is not None else memtables,

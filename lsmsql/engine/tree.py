@@ -6,11 +6,12 @@ from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar, overload
 
 from ..errors import UsageError
+from .arguments import require_bound, require_items
 from .kernel import Scan
 from .kernel import get as kernel_get
 from .kernel import get_many as kernel_get_many
 from .read_state import Published
-from .read_view import ReadView, check_bound
+from .read_view import ReadView
 from .snapshot import Snapshot
 
 Moment = ReadView | Snapshot | int | str
@@ -77,6 +78,7 @@ class Tree:
         """Put all (key, value) in one commit, and return how many they were. When the iterable raises, nothing is written.
 
         The iterable may read the database, but not write to it; other writers wait until it ends."""
+        require_items(items)
         return self._writer.put_many(self.id, items)
 
     def get(self, key: bytes, default: Any = None, snapshot: Moment | None = None) -> Any:
@@ -97,6 +99,7 @@ class Tree:
 
     def get_many(self, keys: Sequence[bytes], snapshot: Moment | None = None) -> list[bytes | None]:
         """The values of keys, in their order, all as of one moment; None where there is none."""
+        require_items(keys)
         if snapshot is None:
             published = self._published
             state = published.state
@@ -126,10 +129,8 @@ class Tree:
         if prefix is not None:
             if lower is not None or upper is not None:
                 raise UsageError("a scan takes bounds or a prefix, not both")
-            check_bound(prefix)
+            require_bound(prefix)
             lower, upper = prefix, after_prefix(prefix)
-        if limit is not None and limit < 0:
-            raise UsageError(f"a scan's limit cannot be {limit}")
         view, ours = self.database.view_at(snapshot)
         try:
             return view.scan(self, lower, upper, reverse=reverse, limit=limit, close=ours)
@@ -144,6 +145,7 @@ class Tree:
         Returns its seqno. UsageError, with the row's number, where the keys do not ascend; then nothing is written."""
         if isinstance(self._writer, Refusal):
             self._writer.put(self.id, b"", b"")
+        require_items(rows)
         return self.database.ingest_into(self, rows)
 
     # Like a dict.
@@ -183,10 +185,8 @@ class Tree:
 
     # For the database and its batches.
 
-    def require_writable(self, database: object) -> None:
-        """UsageError unless a batch of this database may write to the tree."""
-        if database is not self.database:
-            raise UsageError(f"tree {self.name!r} belongs to another database")
+    def require_writable(self) -> None:
+        """UsageError unless a batch may write to the tree."""
         if isinstance(self._writer, Refusal):
             self._writer.put(self.id, b"", b"")
 

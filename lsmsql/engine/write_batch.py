@@ -7,6 +7,7 @@ from enum import Enum
 from typing import Any, Final, Literal, Protocol
 
 from ..errors import UsageError
+from .arguments import require_items, require_number, require_tree_of
 from .kernel import Batch, Kind
 
 
@@ -24,7 +25,10 @@ class WritableTree(Protocol):
     @property
     def id(self) -> int: ...
 
-    def require_writable(self, database: object) -> None: ...
+    @property
+    def database(self) -> object: ...
+
+    def require_writable(self) -> None: ...
 
 
 class WriteBatch:
@@ -34,35 +38,37 @@ class WriteBatch:
     operations. One thread at a time.
     """
 
-    __slots__ = ("_commit", "_database", "operations")
+    __slots__ = ("_commit", "database", "operations")
 
     def __init__(self, database: object, commit: Callable[[WriteBatch], int]) -> None:
-        self._database = database
+        self.database = database
         self._commit = commit
         self.operations = Batch()
 
     def put(self, tree: WritableTree, key: bytes, value: bytes) -> None:
-        tree.require_writable(self._database)
+        require_tree_of(self.database, tree)
+        tree.require_writable()
         add_operation(self.operations, tree.id, Kind.VALUE, key, value)
 
     def delete(self, tree: WritableTree, key: bytes) -> None:
-        tree.require_writable(self._database)
+        require_tree_of(self.database, tree)
+        tree.require_writable()
         add_operation(self.operations, tree.id, Kind.TOMBSTONE, key, b"")
 
     def put_many(self, tree: WritableTree, items: Iterable[tuple[bytes, bytes]]) -> int:
         """Put every (key, value). When the iterable or an item raises, what came before it stays. Returns how many there were."""
-        tree.require_writable(self._database)
+        require_tree_of(self.database, tree)
+        tree.require_writable()
+        require_items(items)
         return int(self.operations.put_many(tree.id, items))
 
     def get(self, tree: WritableTree, key: bytes) -> bytes | Literal[_Missing.MISSING] | None:
         """What the batch makes of a key: its value, None where it deletes it, MISSING where it says nothing."""
+        require_tree_of(self.database, tree)
         found = self.operations.get(tree.id, key)
         if found is None:
             return MISSING
         return found[1] if found[0] == Kind.VALUE else None
-
-    def belongs_to(self, database: object) -> bool:
-        return self._database is database
 
     def mark(self) -> int:
         """A point to `rollback` to."""
@@ -70,6 +76,7 @@ class WriteBatch:
 
     def rollback(self, mark: int) -> None:
         """Forget every operation after the mark."""
+        require_number("mark", mark)
         if not 0 <= mark <= len(self.operations):
             raise UsageError(f"the batch has {len(self.operations)} operations; it cannot go back to {mark}")
         self.operations.rollback(mark)

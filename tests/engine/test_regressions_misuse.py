@@ -13,6 +13,7 @@ import lsmsql
 from lsmsql import ClosedError, Database, Options, UsageError
 from lsmsql.engine.kernel.plain import Block
 from lsmsql.engine.kernel.plain import BlockCache as PlainBlockCache
+from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from lsmsql.engine.tree import Tree
 
 from .database_world import memory, open_database, rows
@@ -76,6 +77,94 @@ def test_keys_names_and_moments_of_other_types_are_misuse() -> None:
         for call in wrong:
             with pytest.raises(UsageError):
                 call()
+
+
+WRONG = [None, 5, -1, 1.5, float("nan"), "x", b"x", [], {}, object(), (1, 2), [None], [5], 1 << 70]
+
+
+def takers(engine: Database) -> dict[str, Callable[[Any], Any]]:
+    """Every argument of the engine, by a call that passes it."""
+    tree = engine.tree("kv")
+    tree.put(b"a", b"1")
+    view, batch = engine.read_view(), engine.batch()
+    batch.put(tree, b"a", b"2")
+    return {
+        "put": lambda x: tree.put(x, b"v"),
+        "put value": lambda x: tree.put(b"k", x),
+        "delete": tree.delete,
+        "put_many": tree.put_many,
+        "ingest": tree.ingest,
+        "get": tree.get,
+        "get_many": tree.get_many,
+        "moment": lambda x: tree.get(b"a", snapshot=x),
+        "scan": tree.scan,
+        "scan upper": lambda x: tree.scan(None, x),
+        "scan limit": lambda x: tree.scan(limit=x),
+        "scan prefix": lambda x: tree.scan(prefix=x),
+        "slice": lambda x: tree[x:],
+        "slice step": lambda x: tree[::x],
+        "delete slice": lambda x: tree.__delitem__(slice(x, x)),
+        "tree": engine.tree,
+        "sql_tree": engine.sql_tree,
+        "drop_tree": engine.drop_tree,
+        "commit": engine.commit,
+        "durability": lambda x: engine.commit(engine.batch(), x),
+        "read_view": engine.read_view,
+        "snapshot": engine.snapshot,
+        "release": engine.release,
+        "compact": engine.compact,
+        "view get": lambda x: view.get(x, b"a"),
+        "view get key": lambda x: view.get(tree, x),
+        "view get batch": lambda x: view.get(tree, b"a", x),
+        "view get key of batch": lambda x: view.get(tree, x, batch),
+        "view get mark": lambda x: view.get(tree, b"a", batch, x),
+        "view get_many": lambda x: view.get_many(tree, x),
+        "view scan": view.scan,
+        "view scan limit": lambda x: view.scan(tree, limit=x),
+        "view scan since": lambda x: view.scan(tree, since=x),
+        "view scan mark": lambda x: view.scan(tree, batch=batch, mark=x),
+        "batch put": lambda x: batch.put(x, b"a", b"b"),
+        "batch put key": lambda x: batch.put(tree, x, b"b"),
+        "batch delete": lambda x: batch.delete(x, b"a"),
+        "batch put_many": lambda x: batch.put_many(tree, x),
+        "batch get": lambda x: batch.get(x, b"a"),
+        "batch get key": lambda x: batch.get(tree, x),
+        "batch rollback": batch.rollback,
+        "open": lambda x: lsmsql.open(x, create=False),
+        "open options": lambda x: lsmsql.open(":memory:", x).close(),
+        "open key": lambda x: lsmsql.open(":memory:", key=x).close(),
+        "open filesystem": lambda x: lsmsql.open("/nothing", filesystem=x, create=False),
+        "options text": Options.from_text,
+    }
+
+
+def test_whatever_is_passed_comes_back_as_an_error_of_ours() -> None:
+    with open_database(memory()) as engine:
+        for name, take in takers(engine).items():
+            taken = []
+            for value in WRONG:
+                try:
+                    take(value)
+                    taken.append(value)
+                except lsmsql.Error as error:
+                    assert str(error), name
+            assert len(taken) < len(WRONG), name
+
+
+def test_a_path_that_is_a_file_or_has_no_parent_is_told(tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.write_bytes(b"")
+    fs = MemoryFileSystem(files={"/dir/file": b""})
+    for path, filesystem, parent in ((str(file), None, tmp_path), ("/dir/file", fs, "/dir")):
+        with pytest.raises(UsageError, match=f"{path} is a file"):
+            lsmsql.open(path, filesystem=filesystem)
+        with pytest.raises(UsageError, match=f"there is no directory {path}: make that first"):
+            lsmsql.open(f"{path}/below", filesystem=filesystem)
+        with pytest.raises(UsageError, match=f"there is no directory {parent}/a/b: make that first"):
+            lsmsql.open(f"{parent}/a/b/c", filesystem=filesystem)
+    for path in ("a\0b", f"{tmp_path}/\ud800"):
+        with pytest.raises(UsageError, match="path"):
+            lsmsql.open(path)
 
 
 def test_a_path_may_be_a_pathlib_path(tmp_path: Path) -> None:

@@ -22,3 +22,9 @@ def pair_of(item: Any) -> tuple[Any, Any]:
     except (TypeError, ValueError):
         raise EntryTypeError(f"items are pairs (key, value), not {item!r:.80}") from None
     return key, value
+
+
+def require_key(key: Any) -> None:
+    """EntryTypeError unless it is bytes."""
+    if type(key) is not bytes:
+        raise EntryTypeError(f"key must be bytes, not {type(key).__name__}")

@@ -50,7 +50,7 @@ from cython.cimports.lsmsql.engine.kernel.operations_cy import (
 )
 from cython.cimports.lsmsql.engine.kernel.order_cy import order_next, order_seek, order_update, order_valid
 
-from .entry_error import EntryError, EntryTypeError, pair_of
+from .entry_error import EntryError, EntryTypeError, pair_of, require_key
 
 _KEY_MAX = cython.declare(u64, 65_535)  # as in kinds.py
 _VALUE_MAX = cython.declare(u64, 1_000_000_000)
@@ -117,8 +117,10 @@ class Memtable:
     def __init__(self) -> None:
         raise TypeError("a Memtable comes from a Batch or a MemtableArena")
 
-    def get(self, key: bytes, seqno: u64):
+    def get(self, key, seqno: u64):
         """The newest version of a key at a seqno, tombstones included: (seqno, kind, value) or None."""
+        if type(key) is not bytes:
+            require_key(key)
         node: u32 = _lookup(self.ops, self.mem.number, key, self.limit_seqno if self.limited else seqno)
         return _version(self.ops, node) if node else None
 
@@ -136,8 +138,10 @@ class Memtable:
             order_next(self.mem, cython.address(run), cython.address(position))
         return keys
 
-    def has_key_in(self, smallest: bytes, largest: bytes) -> bool:
+    def has_key_in(self, smallest, largest) -> bool:
         """Whether any key lies in [smallest, largest], deleted ones included."""
+        require_key(smallest)
+        require_key(largest)
         run: u32 = 0
         position: u32 = 0
         op: Room
@@ -262,8 +266,10 @@ class Batch:
             count += 1
         return count
 
-    def get(self, tree: u32, key: bytes, mark=None):
+    def get(self, tree: u32, key, mark=None):
         """(kind, value) of the last operation on a key, among the first `mark` operations if given; None if there is none."""
+        if type(key) is not bytes:
+            require_key(key)
         ops: cython.pointer[Ops] = cython.address(self.operations.ops)
         number: cython.int = ops_tree(ops, tree)
         limit: u64 = BATCH_SEQNO + cython.cast(u64, len(self) if mark is None else mark)

@@ -15,7 +15,7 @@ from itertools import islice
 from sortedcontainers import SortedList
 
 from ...storage.record_log import HEADER_BYTES, record_header
-from ..entry_error import EntryError, EntryTypeError, pair_of
+from ..entry_error import EntryError, EntryTypeError, pair_of, require_key
 from ..kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, KIND_READABLE_MAX, SELECT_TREE, VALUE_BYTES_MAX, Kind
 
 OPERATION = struct.Struct("<IHBB")  # value length, key length, kind, 0
@@ -78,6 +78,7 @@ class Memtable:
 
     def get(self, key: bytes, seqno: int) -> Version | None:
         """The newest version of a key at a seqno, tombstones included."""
+        require_key(key)
         found = self.versions.get(key)
         if found is None:
             return None
@@ -166,6 +167,7 @@ class Batch:
 
     def get(self, tree: int, key: bytes, mark: int | None = None) -> tuple[int, bytes] | None:
         """(kind, value) of the last operation on a key, among the first `mark` operations if given; None if there is none."""
+        require_key(key)
         memtable = self._memtables.get(tree)
         found = memtable and memtable.get(key, BATCH_SEQNO + (len(self) if mark is None else mark))
         return (found[1], found[2]) if found else None
