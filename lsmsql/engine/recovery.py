@@ -20,7 +20,7 @@ from .replay import Replayed, catalog_end, replay_wals
 from .sstable.reader import close_table, open_table
 from .storage.filenames import FileKind, file_name, parse_file_name
 from .storage.filesystem import FileSystem
-from .storage.keyring import Keyring
+from .storage.keyring import Keyring, repair_copies
 from .version_line import VersionLine
 
 
@@ -128,6 +128,8 @@ def _refuse_lost_wals(line: VersionLine) -> None:
 def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed) -> Recovered:
     version = line.version
     line.begin(tables, tuple(reversed(replayed.generations)), _last_seqno(version, replayed))
+    if line.keyring is not None and line.keyring.damaged_copies:
+        repair_copies(line.fs, line.directory)  # Not earlier: only now it is known that these keys open the database.
     # One edit: the new WAL continues exactly what was replayed, and what was discarded is gone for good, so that a crash from here on
     # cannot bring a discarded commit back behind a new one with its seqno.
     generation = line.start_generation(replayed.previous, VersionEdit(wals_removed=tuple(replayed.discarded)))

@@ -96,7 +96,7 @@ class Keyring:
     """The open data keys of one database. A value: `rotate` returns a new one.
 
     database_id: 16 random bytes; epoch: the one to write with; damaged_copies: of the file, when it was read (0 or 1,
-    counted from the start of the file): empty, or one that should be repaired by rewriting.
+    counted from the start of the file): empty, or one, which `repair_copies` mends.
     """
 
     def __init__(self, database_id: bytes, data_keys: Mapping[int, bytes], damaged_copies: tuple[int, ...] = ()) -> None:
@@ -171,6 +171,16 @@ class Keyring:
             raise KeyUnavailableError(f"key epoch {number} is not in KEYS")
         key = _derive(data_key, self.database_id, b"lsmsql file " + file_id.to_bytes(8, "little"))
         return FileCipher(key, self.database_id, file_id, number, self.cipher)
+
+
+def repair_copies(fs: FileSystem, directory: str) -> None:
+    """Where one copy in KEYS is damaged, replace the file by two of the other. It needs no key. CorruptionError if both are damaged."""
+    path = fs.join(directory, file_name(FileKind.KEYS))
+    data = fs.read(path)
+    _, _, damaged = _read_copies(path, data)
+    if damaged:
+        intact = SECTOR_BYTES * (1 - damaged[0])
+        replace_file(fs, directory, file_name(FileKind.KEYS), data[intact : intact + SECTOR_BYTES] * 2)
 
 
 def _check_key(key: Key) -> None:
