@@ -20,6 +20,9 @@ class Inline:
     def __init__(self, upkeep: Upkeep) -> None:
         self._upkeep = upkeep
 
+    def start(self) -> None:
+        """Nothing to start."""
+
     def wake(self) -> None:
         upkeep = self._upkeep
         if upkeep.working:
@@ -67,6 +70,8 @@ class Background:
             threading.Thread(target=self._run, args=(upkeep.flush_next, lambda: bool(upkeep.sealed())), name="lsmsql flush", daemon=True),
             threading.Thread(target=self._run, args=(upkeep.compact_next, upkeep.compaction_due), name="lsmsql compaction", daemon=True),
         ]
+
+    def start(self) -> None:
         for thread in self._threads:
             thread.start()
 
@@ -150,5 +155,5 @@ class Background:
         self._upkeep.stopping = True
         self.wake()
         for thread in self._threads:
-            if thread is not threading.current_thread():
+            if thread is not threading.current_thread() and thread.is_alive():
                 thread.join()

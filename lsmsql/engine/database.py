@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-import warnings
 from collections.abc import Iterable
 from pathlib import PurePath
 from types import TracebackType
@@ -267,13 +266,6 @@ class Database:
         this closes itself, with a ResourceWarning; so do those that are open when the interpreter ends."""
         self._instance.close()
 
-    def __del__(self) -> None:
-        if not self._instance.closed:
-            try:
-                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-            finally:
-                self._instance.abandon()
-
     def __enter__(self) -> Database:
         return self
 
@@ -281,4 +273,4 @@ class Database:
         self.close()
 
     def __repr__(self) -> str:
-        return f"<lsmsql.Database {self.path!r}{', closed' if self._instance.closed else ''}>"
+        return repr(self._instance)

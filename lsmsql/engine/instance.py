@@ -1,11 +1,12 @@
 """Instance: the parts of one open directory, put together when it is opened and taken apart when it is closed.
 
-Nothing in here knows the Database in front of it, and threads hold only parts of this: so a Database that is dropped can end what it began.
+Nothing in here knows the Database in front of it, and threads hold only parts of this: so it is dropped with its Database, and ends what that began.
 """
 
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Hashable
 from functools import partial
 
@@ -27,13 +28,14 @@ _CLOSED = "the database is closed"
 class Instance:
     """path: as the caller gave it; closed: why nothing can be done any more, "" as long as it is open."""
 
+    closed = "the database is not open yet"
+
     def __init__(self, path: str, recovered: Recovered, lock: Lock, identity: Hashable) -> None:
         self.path = path
         self.line = line = recovered.line
         self._lock = lock
         self._identity = identity
         self._closing = threading.RLock()
-        self.closed = ""
         self.pins = Pins(line.published)
         self.upkeep = Upkeep(line, self.pins)
         self.worker: Background | Inline = Inline(self.upkeep)
@@ -43,10 +45,16 @@ class Instance:
                 pass
         if line.options.background:
             self.worker = Background(self.upkeep, line.obsolete.collect)
-        self.worker.wake()  # For the generations that were replayed.
-        self.commits = CommitLine(line, self.upkeep, self.worker, recovered.generation, recovered.previous)
-        self.upkeep.on_change = partial(_upkeep_changed, self.commits, self.worker)
-        self.commits.update_pressure()
+        try:
+            self.worker.start()
+            self.worker.wake()  # For the generations that were replayed.
+            self.commits = CommitLine(line, self.upkeep, self.worker, recovered.generation, recovered.previous)
+            self.upkeep.on_change = partial(_upkeep_changed, self.commits, self.worker)
+            self.commits.update_pressure()
+        except BaseException:
+            self.worker.stop()
+            raise
+        self.closed = ""
 
     @classmethod
     def open(cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, create: bool) -> Instance:
@@ -58,6 +66,7 @@ class Instance:
             lock = fs.lock(fs.join(directory, file_name(FileKind.LOCK)), (options or Options()).lock_timeout)
         except NotADirectoryError:
             raise UsageError(f"{path} is a file; give the path of a database's directory, or of one to be made") from None
+        instance: Instance | None = None
         try:
             recovered = recover(fs, directory, options, key, create)
             try:
@@ -65,11 +74,14 @@ class Instance:
             except BaseException:
                 recovered.line.close_files()
                 raise
+            open_directories.register(identity, instance)
+            return instance
         except BaseException:
-            lock.release()
+            if instance is None:
+                lock.release()
+            else:
+                instance.close()
             raise
-        open_directories.register(identity, instance)
-        return instance
 
     def require_open(self) -> None:
         if self.closed:
@@ -99,8 +111,18 @@ class Instance:
             try:
                 self.line.close_files()
             finally:
-                open_directories.unregister(self._identity)
+                open_directories.unregister(self._identity, self)
                 self._lock.release()
+
+    def __del__(self) -> None:
+        if not self.closed:
+            try:
+                warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
+            finally:
+                self.abandon()
+
+    def __repr__(self) -> str:
+        return f"<lsmsql.Database {self.path!r}{', closed' if self.closed else ''}>"
 
     def abandon(self) -> None:
         """Close, from a finalizer. That may run anywhere, also in the middle of the work of a thread of ours, which then closes at its end."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import atexit
 import warnings
+import weakref
 from collections.abc import Hashable
 from typing import Protocol
 
@@ -12,13 +13,11 @@ from .storage.filesystem import at_fork_in_child
 
 
 class OpenDatabase(Protocol):
-    path: str
-
     def close(self) -> None: ...
     def forked(self) -> None: ...
 
 
-_open: dict[Hashable, OpenDatabase] = {}
+_open: weakref.WeakValueDictionary[Hashable, OpenDatabase] = weakref.WeakValueDictionary()
 
 
 def register(identity: Hashable, database: OpenDatabase) -> None:
@@ -31,8 +30,9 @@ def require_unopened(identity: Hashable, path: str) -> None:
         raise UsageError(f"{path} is already open in this process")
 
 
-def unregister(identity: Hashable) -> None:
-    _open.pop(identity, None)
+def unregister(identity: Hashable, database: OpenDatabase) -> None:
+    if _open.get(identity) is database:  # While one is closed by a finalizer, the next may be open already.
+        del _open[identity]
 
 
 def _in_child() -> None:
@@ -45,9 +45,10 @@ def _at_exit() -> None:
     # Commits of durability "off" may still be in memory, and threads must not outlive the interpreter.
     errors: list[Exception] = []
     for database in list(_open.values()):
+        name = repr(database)
         try:
             database.close()
-            warnings.warn(f"unclosed <lsmsql.Database {database.path!r}>", ResourceWarning, stacklevel=2)
+            warnings.warn(f"unclosed {name}", ResourceWarning, stacklevel=2)
         except Exception as error:
             errors.append(error)
     if errors:

@@ -2,16 +2,19 @@
 
 from __future__ import annotations
 
+import gc
 import sys
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Any
 
 import pytest
 
+import lsmsql
 from lsmsql import Error
 
 from .database_world import INLINE, is_held, memory, open_database, rows
@@ -81,6 +84,21 @@ def test_an_interrupted_ingest_leaves_no_lock_held() -> None:
             assert not any(map(is_held, locks)), event
             _try_to_put(tree)
     assert event > 50
+
+
+def test_an_interrupted_opening_leaves_the_directory_free(tmp_path: Path) -> None:
+    options = replace(INLINE, lock_timeout=0.0)
+    with lsmsql.open(tmp_path / "db", options) as engine:
+        engine.tree("kv").put(b"a", b"1")
+
+    def opened() -> None:
+        lsmsql.open(tmp_path / "db", options).close()
+
+    for event in range(1, 3000, 37):
+        interrupt_at(event, opened)
+        gc.collect()
+        with lsmsql.open(tmp_path / "db", options) as engine:
+            assert rows(engine.tree("kv")) == {b"a": b"1"}, event
 
 
 def _try_to_put(tree: Any) -> None:

@@ -119,10 +119,10 @@ class Lock:
     def __init__(self, path: str, on_release: Callable[[bool], None]) -> None:
         """`on_release(inherited)` is called at most once; `inherited` says that this is the child of a fork, where the
         descriptor must be closed but the lock, which the parent shares, must not be undone."""
+        self._on_release: Callable[[bool], None] | None = on_release
         self.path = path
         self.pid = os.getpid()
         self.forked = False
-        self._on_release: Callable[[bool], None] | None = on_release
         _held.add(self)
 
     @property
@@ -132,9 +132,13 @@ class Lock:
     def release(self) -> None:
         """Let others in. Releasing twice is allowed."""
         _held.discard(self)
-        on_release, self._on_release = self._on_release, None
-        if on_release is not None:
-            on_release(self.forked)
+        if self._on_release is not None:
+            self._on_release(self.forked)
+            self._on_release = None  # Not before: an interrupted release is done again when the lock is dropped.
+
+    def __del__(self) -> None:
+        if getattr(self, "_on_release", None) is not None:  # Whoever took it was interrupted before it could be noted.
+            self.release()
 
 
 _held: weakref.WeakSet[Lock] = weakref.WeakSet()
@@ -273,15 +277,16 @@ class OsFileSystem:
 
     def lock(self, path: str, timeout: float, *, shared: bool = False) -> Lock:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        closed: list[bool] = []  # Not empty once it is, so that nobody closes what may be another file's by then.
         try:
             if not _acquire(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, timeout):
                 raise LockedError(f"{path} is held by {_holder(fd, shared)}; waited {timeout:g} s")
             if not shared:
                 _write_holder(fd)
+            return Lock(path, lambda inherited: _unlock(fd, closed, shared, inherited))
         except BaseException:
-            os.close(fd)
+            _close_once(fd, closed)
             raise
-        return Lock(path, lambda inherited: _unlock(fd, shared, inherited))
 
     def identity(self, path: str) -> Hashable:
         status = os.stat(path)
@@ -327,7 +332,15 @@ def _holder(fd: int, shared: bool) -> str:
     return "this process" if pid == os.getpid() else f"process {pid}"
 
 
-def _unlock(fd: int, shared: bool, inherited: bool) -> None:
+def _close_once(fd: int, closed: list[bool]) -> None:
+    if not closed:
+        closed += (True,)  # No call, and so no interrupt, comes between this and the next line.
+        os.close(fd)
+
+
+def _unlock(fd: int, closed: list[bool], shared: bool, inherited: bool) -> None:
+    if closed:
+        return
     try:
         if not inherited:
             if not shared:
@@ -335,7 +348,7 @@ def _unlock(fd: int, shared: bool, inherited: bool) -> None:
             # Explicitly, since a child forked by foreign code may still have a descriptor of the same open file.
             fcntl.flock(fd, fcntl.LOCK_UN)
     finally:
-        os.close(fd)
+        _close_once(fd, closed)
 
 
 def replace_file(fs: FileSystem, directory: str, name: str, data: Bytes) -> None:
