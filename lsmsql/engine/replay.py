@@ -48,7 +48,7 @@ class _OldWal:
     cipher: FileCipher | None
     catalog: Catalog
     first: Record
-    length: int | None = None  # Where it ends, and up to where it was synced, as a later WAL says.
+    length: int | None = None  # Where it ends, and up to where it was synced, as a later WAL says; of the newest the manifest says the latter.
     synced: int = 0
 
 
@@ -66,6 +66,8 @@ def replay_wals(fs: FileSystem, directory: str, version: Version, database_id: b
     for number, wal in enumerate(wals):
         if wal.wal_id in known:
             wal.length, wal.synced = known[wal.wal_id].length, known[wal.wal_id].synced
+        elif wal.wal_id == version.wal_synced[0]:
+            wal.synced = version.wal_synced[1]
         whole = _Replay(fs, wal, version, options, result).run()
         if not whole:
             result.discarded += [later.wal_id for later in wals[number + 1 :]]
@@ -146,10 +148,11 @@ class _Replay:
                 offset, whole = good, False
                 break
             offset = end.offset
-            short = wal.length is not None and offset < wal.length
+            short = offset < (wal.synced if wal.length is None else wal.length)
             if end.state is LogState.CLEAN and not short:
                 break
-            self._damage(offset, end.reason or f"the file ends here instead of at byte {wal.length}", torn=end.state is not LogState.CORRUPT)
+            ends = "the file ends here" if wal.length is None else f"the file ends here instead of at byte {wal.length}"
+            self._damage(offset, end.reason or ends, torn=end.state is not LogState.CORRUPT)
             if self._mode == "skip_corrupt":
                 if end.resume is None:
                     break

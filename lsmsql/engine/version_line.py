@@ -129,6 +129,10 @@ class VersionLine:
         opened = dict(opened or {})
         with self.edits:
             before = self._manifest.version
+            wal = (begin or self.published.state.generations[0]).wal
+            if (wal.id, wal.durable) != before.wal_synced:
+                # So that recovery does not take a WAL that has lost what this edit stands on for one whose last append was cut short.
+                edit = replace(edit, wal_synced=(wal.id, wal.durable))
             orphans = [record for record in edit.added if record.tree_id not in before.trees]
             if orphans:
                 edit = replace(edit, added=tuple(record for record in edit.added if record.tree_id in before.trees))

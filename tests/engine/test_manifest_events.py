@@ -36,6 +36,7 @@ EDITS = st.builds(
     floor=st.none() | U64,
     next_file_id=st.none() | U64,
     last_seqno=st.none() | U64,
+    wal_synced=st.none() | st.tuples(U64, U64),
 )
 
 SOME = VersionEdit(
@@ -46,6 +47,7 @@ SOME = VersionEdit(
     floor=4,
     next_file_id=50,
     last_seqno=9,
+    wal_synced=(4, 1000),
 )
 VERSION = replace(Version().apply(SOME), number=12, next_tree_id=9)
 

@@ -10,7 +10,7 @@ import pytest
 from lsmsql import CorruptionError, Error
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from lsmsql.options import RECOVERY_MODES
-from tests.proof.fault_filesystem import FaultFileSystem
+from tests.proof.fault_filesystem import FaultFileSystem, Operation
 
 from .database_world import DIRECTORY, INLINE, KEY, memory, open_database, rows, table_paths, wal_paths
 
@@ -309,3 +309,63 @@ def test_every_failing_call_of_an_opening_is_told_and_leaves_nothing_open(key: b
         if not fault.hits:
             break
     assert nth > 20
+
+
+@pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+@pytest.mark.parametrize("edit", ["ingest", "snapshot", "drop"])
+def test_a_wal_that_ends_below_what_an_edit_stands_on_is_damage(edit: str, key: bytes | None) -> None:
+    """Else the edit would be found without the commits before it: a state that never was."""
+    fs = memory()
+    sizes = []
+    with open_database(fs, INLINE, key=key) as engine:
+        tree = engine.tree("kv")
+        engine.tree("other")
+        for number in range(3):
+            tree.put(b"%d" % number, b"value %d" % number)
+            sizes.append(fs.size(wal_paths(fs)[-1]))
+        if edit == "ingest":
+            engine.tree("other").ingest([(b"k", b"ingested")])
+        elif edit == "snapshot":
+            engine.snapshot("name")
+        else:
+            engine.drop_tree("other")
+        tree.put(b"3", b"value 3")
+    path = wal_paths(fs)[-1]
+    for end in (sizes[0], sizes[1], sizes[1] + 70, sizes[2] - 1):
+        cut = altered(fs, path, lambda data: data.__delitem__(slice(end, None)))  # noqa: B023
+        for mode in ("absolute", "tolerate_tail"):
+            with pytest.raises(CorruptionError) as raised:
+                reopened(cut, mode, key)
+            assert raised.value.path == path and raised.value.offset in (sizes[0], sizes[1])
+        assert reopened(cut, "point_in_time", key) == state(1 if end == sizes[0] else 2)
+    assert reopened(altered(fs, path, lambda data: data.__delitem__(slice(sizes[2], None))), "tolerate_tail", key) == state(3)
+
+
+def test_a_wal_that_was_cut_with_leave_is_not_judged_again() -> None:
+    """A crash anywhere in the recovery that cut it included."""
+    fs = memory()
+    with open_database(fs, INLINE) as engine:
+        for number in range(3):
+            engine.tree("kv").put(b"%d" % number, b"value %d" % number)
+        engine.snapshot("name")
+    path = wal_paths(fs)[-1]
+    cut = altered(fs, path, lambda data: data.__delitem__(slice(len(data) - 10, None)))
+    disk = FaultFileSystem(cut.files(), cut.directories())
+    judged = []
+
+    def crash(operation: Operation) -> None:
+        for image in disk.states(limit=8):
+            for mode in ("point_in_time", "tolerate_tail"):
+                try:
+                    found = reopened(image.in_memory(), mode)
+                except CorruptionError:
+                    found = {}
+                judged.append((mode, not found))
+                assert found == state(2) or (mode == "tolerate_tail" and not found), f"{operation}, {image.description}"
+
+    disk.watch = crash
+    with open_database(disk, replace(INLINE, recovery="point_in_time")) as engine:
+        assert rows(engine.tree("kv")) == state(2)
+        disk.watch = None
+    assert reopened(MemoryFileSystem(disk.files(), disk.directories()), "absolute") == state(2)
+    assert {(mode, refused) for mode, refused in judged} == {("point_in_time", False), ("tolerate_tail", True), ("tolerate_tail", False)}

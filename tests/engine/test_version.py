@@ -122,6 +122,7 @@ REFUSED = {
     "snapshot too large": (VersionEdit(snapshots_set=(("s", 1 << 56),)), "floor"),
     "no such snapshot": (VersionEdit(snapshots_released=("s",)), "no snapshot"),
     "negative floor": (VersionEdit(floor=-1), "impossible seqno"),
+    "WAL synced that is not reserved": (VersionEdit(wal_synced=(100, 5)), "not reserved"),
     "last seqno too large": (VersionEdit(last_seqno=1 << 56), "impossible seqno"),
 }
 

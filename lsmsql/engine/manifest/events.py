@@ -4,6 +4,7 @@
       u16 length of the smallest key, then the smallest and the largest key
     2 table removed u64   3 WAL added u64   4 WAL removed u64   5 tree created: u32 id, name   6 tree dropped u32
     7 snapshot set: u64 seqno, name   8 snapshot released: name   9 floor u64   10 next file id u64   11 last seqno u64
+    15 WAL synced: u64 file id, u64 bytes
 
 A whole version is the edit that makes it from nothing, and 12 next tree id u64, 13 edit number u64, 14 options text.
 Tags 1 to 8 may repeat, the others stand once at most. Names and texts are UTF-8.
@@ -16,7 +17,7 @@ from dataclasses import replace
 from typing import Any
 
 from .table_record import TableRecord
-from .tagged_fields import pack_fields, pack_number, unpack_fields, unpack_number
+from .tagged_fields import pack_fields, pack_number, pack_numbers, unpack_fields, unpack_number, unpack_numbers
 from .version import FILE_ID_MAX, Version
 from .version_edit import VersionEdit
 
@@ -27,7 +28,7 @@ _TREE = struct.Struct("<I")
 _SEQNO = struct.Struct("<Q")
 
 _ADDED, _REMOVED, _WAL_ADDED, _WAL_REMOVED, _TREE_CREATED, _TREE_DROPPED, _SNAPSHOT_SET, _SNAPSHOT_RELEASED = range(1, 9)
-_FLOOR, _NEXT_FILE_ID, _LAST_SEQNO, _NEXT_TREE_ID, _NUMBER, _OPTIONS = range(9, 15)
+_FLOOR, _NEXT_FILE_ID, _LAST_SEQNO, _NEXT_TREE_ID, _NUMBER, _OPTIONS, _WAL_SYNCED = range(9, 16)
 
 _MANY = {
     _ADDED: "added",
@@ -39,7 +40,7 @@ _MANY = {
     _SNAPSHOT_SET: "snapshots_set",
     _SNAPSHOT_RELEASED: "snapshots_released",
 }
-_ONCE = {_FLOOR: "floor", _NEXT_FILE_ID: "next_file_id", _LAST_SEQNO: "last_seqno"}
+_ONCE = {_FLOOR: "floor", _NEXT_FILE_ID: "next_file_id", _LAST_SEQNO: "last_seqno", _WAL_SYNCED: "wal_synced"}
 _OF_VERSIONS = {_NEXT_TREE_ID: "next_tree_id", _NUMBER: "number", _OPTIONS: "options"}
 
 
@@ -63,6 +64,7 @@ def encode_version(version: Version, options_text: str) -> bytes:
         floor=version.floor,
         next_file_id=version.next_file_id,
         last_seqno=version.last_seqno,
+        wal_synced=version.wal_synced,
     )
     fields = [*_fields(edit), (_NEXT_TREE_ID, pack_number(version.next_tree_id)), (_NUMBER, pack_number(version.number))]
     return pack_fields(EDIT_FORMAT, [*fields, (_OPTIONS, options_text.encode("utf-8"))])
@@ -94,8 +96,8 @@ def _fields(edit: VersionEdit) -> list[tuple[int, bytes]]:
     fields += [(_SNAPSHOT_SET, _SEQNO.pack(seqno) + name.encode("utf-8")) for name, seqno in edit.snapshots_set]
     fields += [(_SNAPSHOT_RELEASED, name.encode("utf-8")) for name in edit.snapshots_released]
     for tag, name in _ONCE.items():
-        if (number := getattr(edit, name)) is not None:
-            fields.append((tag, pack_number(number)))
+        if (value := getattr(edit, name)) is not None:
+            fields.append((tag, pack_numbers(value) if tag == _WAL_SYNCED else pack_number(value)))
     return fields
 
 
@@ -114,7 +116,7 @@ def _values(data: bytes, others: dict[int, str]) -> tuple[dict[str, Any], dict[s
         if tag in others:
             extra[name] = content
         else:
-            once[name] = unpack_number(content)
+            once[name] = _unpack_synced(content) if tag == _WAL_SYNCED else unpack_number(content)
     return {**{name: tuple(values) for name, values in many.items()}, **once}, extra
 
 
@@ -132,6 +134,12 @@ def _unpack(tag: int, content: bytes) -> Any:
         name = content[number.size :].decode("utf-8")
         return (number.unpack_from(content)[0], name) if tag == _TREE_CREATED else (name, number.unpack_from(content)[0])
     return content.decode("utf-8") if tag == _SNAPSHOT_RELEASED else unpack_number(content)
+
+
+def _unpack_synced(content: bytes) -> tuple[int, int]:
+    if len(numbers := unpack_numbers(content)) != 2:
+        raise ValueError(f"what was synced of a WAL takes 16 bytes, not {len(content)}")
+    return numbers[0], numbers[1]
 
 
 def _pack_table(table: TableRecord) -> bytes:

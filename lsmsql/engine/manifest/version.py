@@ -24,7 +24,8 @@ NO_TABLES: Levels = ((),) * LEVELS
 class Version:
     """trees: id -> name. levels: tree id -> its 7 levels; level 0 newest first by (max_seqno, file_id), deeper ones ascending and disjoint.
     wals: live WALs, ascending. snapshots: name -> seqno. floor: below it only named snapshots are readable. next_tree_id, next_file_id:
-    nothing at or above was ever used. last_seqno: the highest flushed or ingested. number: of the last edit applied. The mappings are never changed.
+    nothing at or above was ever used. last_seqno: the highest flushed or ingested. wal_synced: file id of a WAL and the bytes of it that were
+    synced before the last edit that said so. number: of the last edit applied. The mappings are never changed.
     """
 
     trees: Mapping[int, str] = field(default_factory=dict)
@@ -35,6 +36,7 @@ class Version:
     next_tree_id: int = 1
     next_file_id: int = 1
     last_seqno: int = 0
+    wal_synced: tuple[int, int] = (0, 0)
     number: int = 0
 
     def tables(self) -> Iterator[TableRecord]:
@@ -65,6 +67,9 @@ class Version:
         for seqno in (edit.floor, edit.last_seqno):
             if seqno is not None and not 0 <= seqno <= SEQNO_MAX:
                 raise ValueError(f"impossible seqno {seqno}")
+        wal_synced = edit.wal_synced or self.wal_synced
+        if wal_synced[0] >= next_file_id:
+            raise ValueError(f"the WAL {wal_synced[0]} that was synced is not reserved: the next id is {next_file_id}")
         return Version(
             trees=trees,
             levels=levels,
@@ -75,6 +80,7 @@ class Version:
             next_tree_id=next_tree_id,
             next_file_id=next_file_id,
             last_seqno=max(self.last_seqno, edit.last_seqno or 0),
+            wal_synced=wal_synced,
             number=self.number + 1,
         )
 
