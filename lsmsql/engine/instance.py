@@ -108,6 +108,7 @@ class Instance:
         finally:  # Whatever happened above, an interrupt too: nobody could try again.
             self.commits.refuse(ClosedError(_CLOSED))
             self.line.shut(_CLOSED)
+            self.upkeep.on_change = _nothing  # Else the parts would hold each other, and the memtables with them, for the garbage collector.
             try:
                 self.line.close_files()
             finally:
@@ -152,6 +153,10 @@ def _directory_at(fs: FileSystem, path: str, create: bool) -> str:
             parent = fs.absolute(fs.join(directory, ".."))
             raise UsageError(f"{path} cannot be made, since there is no directory {parent}: make that first") from None
     return directory
+
+
+def _nothing() -> None:
+    """After the end."""
 
 
 def _upkeep_changed(commits: CommitLine, worker: Background | Inline) -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import subprocess
 import sys
+import weakref
 from dataclasses import replace
 from pathlib import Path
 
@@ -192,6 +194,23 @@ def test_everything_after_close_is_a_closed_error() -> None:
     view.close()
     snapshot.close()
     scan.close()
+
+
+@pytest.mark.parametrize("background", [False, True])
+def test_what_a_closed_database_has_in_memory_goes_without_the_garbage_collector(background: bool) -> None:
+    """Memtables are large and few objects: thousands could be closed before the collector finds it worth its while."""
+    gc.collect()
+    gc.disable()
+    try:
+        with open_database(memory(), replace(INLINE, background=background)) as engine:
+            engine.tree("kv").put(b"k", b"v" * 5000)
+            engine.snapshot("name")
+            engine.compact()
+            parts = [weakref.ref(part) for part in (engine._upkeep, engine._commits, engine._worker, engine._line.published.state)]
+        del engine
+        assert [part() for part in parts if part() is not None] == []
+    finally:
+        gc.enable()
 
 
 def test_closing_syncs_and_leaves_the_commits_in_the_wal() -> None:
