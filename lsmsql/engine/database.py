@@ -15,6 +15,7 @@ from .arguments import require_batch_of, require_name, require_path, require_tre
 from .ingest import ingest
 from .instance import Instance
 from .manifest.version_edit import VersionEdit
+from .prepared import Host, PreparedCommit
 from .read_view import ReadView, View
 from .reentry import refuse_reentry
 from .snapshot import Snapshot
@@ -56,8 +57,9 @@ class Database:
         key: str | bytes | None = None,
         create: bool = True,
         filesystem: FileSystem | None = None,
+        host: Host | None = None,
     ) -> Database:
-        """See `lsmsql.open`."""
+        """See `lsmsql.open`. host: who decides about prepared commits (for the SQL layer)."""
         require_path(path)
         if options is not None and not isinstance(options, Options):
             raise UsageError(f"options are lsmsql.Options, not {type(options).__name__}")
@@ -66,7 +68,7 @@ class Database:
         path = str(path)
         if path in ("", ":memory:") and filesystem is None:
             path, filesystem = "/memory", MemoryFileSystem()
-        return cls(Instance.open(filesystem or OsFileSystem(), path, options, key, create))
+        return cls(Instance.open(filesystem or OsFileSystem(), path, options, key, create, host))
 
     @property
     def seqno(self) -> int:
@@ -151,6 +153,20 @@ class Database:
             self._instance.require_open()
             return self._published.seqno
         return self._commits.commit(batch.operations.payload(), batch.operations.trees(), durability)
+
+    def prepare(self, batch: WriteBatch) -> PreparedCommit:
+        """Make a batch that is not empty durable, for a host to decide about; until then nobody else commits."""
+        require_batch_of(self, batch)
+        return self._commits.prepare(batch.operations.payload(), tuple(batch.operations.trees()))
+
+    @property
+    def host_seqno(self) -> int:
+        """Of the last prepared commit that was committed, 0 for none."""
+        return self._commits.host_seqno
+
+    def wait_for_host(self, seqno: int) -> bool:
+        """Wait until a commit that the host has made is visible here as well; False when it does not come to that."""
+        return self._commits.wait_for_host(seqno)
 
     def ingest_into(self, tree: Tree, rows: Iterable[tuple[bytes, bytes]]) -> int:
         """See Tree.ingest."""

@@ -36,7 +36,9 @@ def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace
         line.obsolete.collect()
         raise
     added = tuple(records)
-    edit = VersionEdit(added=added, wals_removed=(generation.wal.id,), floor=floor, last_seqno=generation.last_seqno)
+    edit = VersionEdit(
+        added=added, wals_removed=(generation.wal.id,), floor=floor, last_seqno=generation.last_seqno, host_seqno=generation.host_seqno
+    )
     line.install(edit, opened, retire=generation)
     generation.wal.close()
     line.obsolete.add_path(generation.wal.path)  # Nothing names it any more; a crash leaves it to recovery, which removes it.

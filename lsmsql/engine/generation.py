@@ -7,15 +7,17 @@ from .wal import Wal
 
 
 class Generation:
-    """arena: the memtables of all trees; trees: those that have one there; last_seqno: of the newest commit in it, once it is sealed.
+    """arena: the memtables of all trees; trees: those that have one there; last_seqno: of the newest commit in it, once it is sealed;
+    host_seqno: of the last prepared commit up to then that was committed.
 
     The newest generation of a read state takes commits; every other is sealed and never changes again.
     """
 
-    __slots__ = ("arena", "last_seqno", "trees", "wal")
+    __slots__ = ("arena", "host_seqno", "last_seqno", "trees", "wal")
 
-    def __init__(self, arena: MemtableArena, wal: Wal, last_seqno: int = 0) -> None:
+    def __init__(self, arena: MemtableArena, wal: Wal, last_seqno: int = 0, host_seqno: int = 0) -> None:
         self.arena = arena
         self.wal = wal
         self.trees: set[int] = set(arena.trees())
         self.last_seqno = last_seqno
+        self.host_seqno = host_seqno

@@ -16,6 +16,7 @@ from . import open_directories
 from .background import Background, Inline
 from .commit import CommitLine
 from .pins import Pins
+from .prepared import Host
 from .recovery import Recovered, recover
 from .reentry import refuse_reentry
 from .storage.filenames import FileKind, file_name
@@ -48,7 +49,7 @@ class Instance:
         try:
             self.worker.start()
             self.worker.wake()  # For the generations that were replayed.
-            self.commits = CommitLine(line, self.upkeep, self.worker, recovered.generation, recovered.previous)
+            self.commits = CommitLine(line, self.upkeep, self.worker, recovered.generation, recovered.previous, recovered.host_seqno)
             self.upkeep.on_change = partial(_upkeep_changed, self.commits, self.worker)
             self.commits.update_pressure()
         except BaseException:
@@ -57,7 +58,7 @@ class Instance:
         self.closed = ""
 
     @classmethod
-    def open(cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, create: bool) -> Instance:
+    def open(cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, create: bool, host: Host | None = None) -> Instance:
         """See `lsmsql.open`."""
         directory = _directory_at(fs, path, create)
         try:
@@ -68,7 +69,7 @@ class Instance:
             raise UsageError(f"{path} is a file; give the path of a database's directory, or of one to be made") from None
         instance: Instance | None = None
         try:
-            recovered = recover(fs, directory, options, key, create)
+            recovered = recover(fs, directory, options, key, create, host)
             try:
                 instance = cls(path, recovered, lock, identity)
             except BaseException:
@@ -101,7 +102,8 @@ class Instance:
         try:
             self.worker.stop()
             # A caller's own compaction gives up at its next chunk; files are not closed under it.
-            with self.commits.held(), self.upkeep.quiet():
+            # What is prepared and undecided stays so, for the next opening.
+            with self.commits.held(undecided=True), self.upkeep.quiet():
                 self.commits.refuse(ClosedError(_CLOSED))
                 if not self.commits.failed:
                     self.commits.sync()

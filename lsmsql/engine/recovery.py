@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import CorruptionError, UsageError
+from ..errors import CorruptionError, HistoryError, UsageError
 from ..options import Options
 from .generation import Generation
 from .kernel import BlockCache, Table
@@ -16,6 +16,7 @@ from .manifest.current import read_current
 from .manifest.manifest import Manifest
 from .manifest.version import Version
 from .manifest.version_edit import VersionEdit
+from .prepared import Host
 from .replay import Replayed, catalog_end, replay_wals
 from .sstable.reader import close_table, open_table
 from .storage.filenames import FileKind, file_name, parse_file_name
@@ -27,17 +28,20 @@ from .version_line import VersionLine
 @dataclass
 class Recovered:
     """line: published, with the generations of the old WALs sealed behind the new one. previous: seqno of the last commit record.
-    damaged: the WALs were cut or skipped, so they must be flushed before anything else is promised."""
+    host_seqno: of the last prepared commit that was committed. damaged: the WALs were cut or skipped, so they must be flushed before
+    anything else is promised."""
 
     line: VersionLine
     generation: Generation
     previous: int
+    host_seqno: int
     damaged: bool
 
 
-def recover(fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None, create: bool) -> Recovered:
-    """Open a directory whose lock is held. options: None for those saved with the data.
+def recover(fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None, create: bool, host: Host | None = None) -> Recovered:
+    """Open a directory whose lock is held. options: None for those saved with the data; host: who decides what was prepared.
 
+    HistoryError when the host and the engine have not committed the same, before anything is written.
     CorruptionError names what does not fit; KeyUnavailableError when the key does not open it, before anything else is looked at; UsageError
     when there is no database and `create` is False, or a key was given for one that is not encrypted."""
     current = read_current(fs, directory)
@@ -58,7 +62,9 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
     try:
         _open_tables(line, tables)
         _refuse_lost_wals(line)
-        replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options)
+        replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options, host)
+        if host is not None and not host.accept:
+            _require_agreement(directory, host, replayed.host_seqno)
         return _begin(line, tables, replayed)
     except BaseException:
         for generation in line.published.state.generations if line.begun else ():
@@ -67,6 +73,18 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
             close_table(table)
         manifest.close()
         raise
+
+
+def _require_agreement(directory: str, host: Host, seqno: int) -> None:
+    """HistoryError unless the host's last commit is the last that it has committed here."""
+    if host.committed == seqno:
+        return
+    behind, ahead = (host.name, directory) if host.committed < seqno else (directory, host.name)
+    raise HistoryError(
+        f"{behind} is behind {ahead}: the last transaction in {host.name} is number {host.committed}, in {directory} {seqno}. One of them "
+        "was restored from an older copy, or lost its newest transactions in a power failure. Restore the two together, or go on with what "
+        f"there is: lsmsql repair --accept {host.name}"
+    )
 
 
 def _create(fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None) -> tuple[Keyring | None, Manifest, Options]:
@@ -135,7 +153,7 @@ def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed) -> R
     generation = line.start_generation(replayed.previous, VersionEdit(wals_removed=tuple(replayed.discarded)))
     line.save_options(line.options)
     _remove_orphans(line)
-    return Recovered(line, generation, replayed.previous, replayed.damaged)
+    return Recovered(line, generation, replayed.previous, replayed.host_seqno, replayed.damaged)
 
 
 def _last_seqno(version: Version, replayed: Replayed) -> int:

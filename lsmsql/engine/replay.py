@@ -13,11 +13,12 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
-from ..errors import CorruptionError
+from ..errors import CorruptionError, UsageError
 from ..options import Options
 from .generation import Generation
 from .kernel import MemtableArena
 from .manifest.version import Version
+from .prepared import Host
 from .storage.encryption import FileCipher
 from .storage.filenames import FileKind, file_name
 from .storage.filesystem import FileSystem
@@ -32,12 +33,14 @@ _LENGTH_FIELD = slice(40, 44)  # Of a record header: the stored payload length.
 @dataclass
 class Replayed:
     """generations: of the WALs that hold commits, oldest first. discarded: ids of WALs to drop, empty ones included. previous: seqno of the last
-    commit record; seqno: the highest that any WAL speaks of. damaged: something was cut, skipped or discarded."""
+    commit record; seqno: the highest that any WAL speaks of; host_seqno: of the last prepared commit that was committed. damaged: something
+    was cut, skipped or discarded."""
 
     generations: list[Generation] = field(default_factory=list)
     discarded: list[int] = field(default_factory=list)
     previous: int = 0
     seqno: int = 0
+    host_seqno: int = 0
     damaged: bool = False
 
 
@@ -52,15 +55,18 @@ class _OldWal:
     synced: int = 0
 
 
-def replay_wals(fs: FileSystem, directory: str, version: Version, database_id: bytes, keyring: Keyring | None, options: Options) -> Replayed:
+def replay_wals(
+    fs: FileSystem, directory: str, version: Version, database_id: bytes, keyring: Keyring | None, options: Options, host: Host | None = None
+) -> Replayed:
     """Read every WAL of the version, oldest first, change nothing on disk, and sync what was read: it is about to be relied on.
 
-    CorruptionError, with file and offset, for a missing WAL and for damage that the recovery mode does not take."""
+    host: decides a commit that was prepared and has no outcome; without one that is a UsageError. CorruptionError, with file and offset, for
+    a missing WAL and for damage that the recovery mode does not take."""
     wals = [_open_catalog(fs, directory, wal_id, version, database_id, keyring) for wal_id in version.wals]
     known: dict[int, Predecessor] = {}
     for wal in wals:  # Ascending, so a later WAL's word on where an earlier one ends counts: a recovery may have cut it.
         known.update({predecessor.wal_id: predecessor for predecessor in wal.catalog.predecessors})
-    result = Replayed()
+    result = Replayed(host_seqno=version.host_seqno)
     if wals:
         result.previous = wals[0].first.previous
     for number, wal in enumerate(wals):
@@ -68,7 +74,9 @@ def replay_wals(fs: FileSystem, directory: str, version: Version, database_id: b
             wal.length, wal.synced = known[wal.wal_id].length, known[wal.wal_id].synced
         elif wal.wal_id == version.wal_synced[0]:
             wal.synced = version.wal_synced[1]
-        whole = _Replay(fs, wal, version, options, result).run()
+        # What the next WAL continues from is the outcome that the recovery which began it has found.
+        later = wals[number + 1].first.previous if number + 1 < len(wals) else None
+        whole = _Replay(fs, wal, version, options, result, host, later).run()
         if not whole:
             result.discarded += [later.wal_id for later in wals[number + 1 :]]
             break
@@ -120,7 +128,13 @@ def _first_record(fs: FileSystem, path: str) -> bytes:
 class _Replay:
     """One WAL into one arena."""
 
-    def __init__(self, fs: FileSystem, wal: _OldWal, version: Version, options: Options, result: Replayed) -> None:
+    def __init__(
+        self, fs: FileSystem, wal: _OldWal, version: Version, options: Options, result: Replayed, host: Host | None, later: int | None
+    ) -> None:
+        """later: the last commit before the next WAL, if there is one."""
+        self._host = host
+        self._later = later
+        self._prepared: Record | None = None
         self._fs = fs
         self._wal = wal
         self._version = version
@@ -160,8 +174,35 @@ class _Replay:
                 continue
             whole = False
             break
+        self._decide()
         self._keep(len(data) if self._mode == "skip_corrupt" else offset)
         return whole
+
+    def _decide(self) -> None:
+        """A prepared commit is the last thing in the WAL: find out what became of it."""
+        prepared = self._prepared
+        if prepared is None:
+            return
+        if self._later is not None:
+            committed = self._later >= prepared.seqno
+        elif self._host is not None:
+            committed = self._host.committed >= prepared.seqno
+        else:
+            path = self._wal.path
+            raise UsageError(
+                f"{path} ends in a transaction, seqno {prepared.seqno}, that only the SQLite database beside it can decide: "
+                "open that with lsmsql.connect() and read from one of its lsm tables"
+            )
+        self._settle(committed)
+
+    def _settle(self, committed: bool) -> None:
+        prepared, self._prepared = self._prepared, None
+        assert prepared is not None
+        result = self._result
+        result.seqno = max(result.seqno, prepared.seqno)
+        if committed:
+            self._add(prepared)
+            result.host_seqno = prepared.seqno
 
     def _read(self) -> bytes:
         """The file up to where it ends by a later WAL's word: a recovery may have cut it there. Synced, since what is read is relied on."""
@@ -176,31 +217,51 @@ class _Replay:
 
     def _index(self, records: list[Record]) -> int | None:
         """Index records into the arena; the offset of the first that cannot follow the one before it, else None."""
-        result, path = self._result, self._wal.path
         for record in records:
-            if record.kind != RecordKind.COMMIT:
-                raise CorruptionError(path, record.offset, f"record kind {record.kind} is unknown here", "a newer version may have written it")
-            follows = record.previous == result.previous or self._mode == "skip_corrupt"
-            if not follows or record.seqno <= result.previous:
-                message = f"record of seqno {record.seqno} after {record.previous} follows seqno {result.previous}"
-                self._damage(record.offset, message, torn=False)
-                if self._mode == "skip_corrupt":
-                    continue
-                return record.offset
-            if record.seqno - 1 > max(result.seqno, self._version.last_seqno) and self._mode != "skip_corrupt":
-                # Seqnos that are not in the WAL are those of ingested rows, and their edit was durable before this record was written.
-                self._damage(record.offset, f"the commit before this one, seqno {record.seqno - 1}, is in no WAL and no SSTable", torn=False)
-                return record.offset
-            self._arena.begin()
-            try:
-                self._arena.append(record.payload)
-            except ValueError as error:
-                raise CorruptionError(path, record.offset, str(error)) from None
-            self._arena.index(record.seqno)
-            self._commits += 1
-            result.previous = record.seqno
-            result.seqno = max(result.seqno, record.seqno)
+            problem = self._take(record)
+            if problem:
+                self._damage(record.offset, problem, torn=False)
+                if self._mode != "skip_corrupt":
+                    return record.offset
         return None
+
+    def _take(self, record: Record) -> str:
+        """Take one record; why it cannot follow the one before it, "" if it does."""
+        result, kind, prepared = self._result, record.kind, self._prepared
+        lenient = self._mode == "skip_corrupt"
+        if kind in (RecordKind.OUTCOME_COMMIT, RecordKind.OUTCOME_ABORT):
+            if prepared is None or prepared.seqno != record.seqno:
+                return f"record of the outcome of seqno {record.seqno}, which was not prepared"
+            self._settle(kind == RecordKind.OUTCOME_COMMIT)
+            return ""
+        if kind not in (RecordKind.COMMIT, RecordKind.PREPARE):
+            raise CorruptionError(self._wal.path, record.offset, f"record kind {kind} is unknown here", "a newer version may have written it")
+        if prepared is not None and not (kind == RecordKind.PREPARE and record.seqno == prepared.seqno):
+            if not lenient:
+                return f"record of seqno {record.seqno} after seqno {prepared.seqno}, which was prepared and has no outcome"
+            self._settle(record.previous >= prepared.seqno)  # Its outcome was damaged.
+        if (record.previous != result.previous and not lenient) or record.seqno <= result.previous:
+            return f"record of seqno {record.seqno} after {record.previous} follows seqno {result.previous}"
+        if record.seqno - 1 > max(result.seqno, self._version.last_seqno) and not lenient:
+            # Seqnos that are not in the WAL are those of ingested rows, and their edit was durable before this record was written.
+            return f"the commit before this one, seqno {record.seqno - 1}, is in no WAL and no SSTable"
+        if kind == RecordKind.PREPARE:
+            self._prepared = record  # Or prepared again, with another batch.
+        else:
+            self._add(record)
+        return ""
+
+    def _add(self, record: Record) -> None:
+        self._arena.begin()
+        try:
+            self._arena.append(record.payload)
+        except ValueError as error:
+            raise CorruptionError(self._wal.path, record.offset, str(error)) from None
+        self._arena.index(record.seqno)
+        self._commits += 1
+        result = self._result
+        result.previous = record.seqno
+        result.seqno = max(result.seqno, record.seqno)
 
     def _damage(self, offset: int, message: str, *, torn: bool) -> None:
         """Raise CorruptionError unless the recovery mode takes this damage. torn: an interrupted append may have left it."""
@@ -228,4 +289,4 @@ class _Replay:
         if not self._commits:
             result.discarded.append(wal.wal_id)
             return
-        result.generations.append(Generation(self._arena, Wal(wal.path, wal.wal_id, None, wal.cipher, length), result.previous))
+        result.generations.append(Generation(self._arena, Wal(wal.path, wal.wal_id, None, wal.cipher, length), result.previous, result.host_seqno))

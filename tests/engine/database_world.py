@@ -7,7 +7,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import lsmsql
 from lsmsql import Database, Options
 from lsmsql.engine.storage.filesystem import FileSystem
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
@@ -36,7 +35,7 @@ def memory() -> MemoryFileSystem:
 
 
 def open_database(fs: FileSystem, options: Options | None = INLINE, **more: Any) -> Database:
-    return lsmsql.open(DIRECTORY, options, filesystem=fs, **more)
+    return Database.open(DIRECTORY, options, filesystem=fs, **more)
 
 
 def rows(tree: Tree, **more: Any) -> dict[bytes, bytes]:

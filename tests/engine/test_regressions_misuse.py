@@ -231,7 +231,7 @@ def test_a_writer_that_waits_when_the_database_closes_is_told_that(monkeypatch: 
     tree = engine.tree("kv")
     errors: list[BaseException] = []
     monkeypatch.setattr(Database, "flush", lambda self: None)
-    engine._commits._has_room = lambda: False  # type: ignore[method-assign]
+    engine._commits.pressure._has_room = lambda: False  # type: ignore[method-assign]
     tree.put(b"a", b"1")
 
     def rotate() -> None:
@@ -243,7 +243,7 @@ def test_a_writer_that_waits_when_the_database_closes_is_told_that(monkeypatch: 
 
     thread = threading.Thread(target=rotate, daemon=True)
     thread.start()
-    while not engine._commits.stops:
+    while not engine._commits.pressure.stops:
         pass
     engine.close()
     thread.join(10)

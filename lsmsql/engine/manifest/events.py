@@ -4,7 +4,7 @@
       u16 length of the smallest key, then the smallest and the largest key
     2 table removed u64   3 WAL added u64   4 WAL removed u64   5 tree created: u32 id, name   6 tree dropped u32
     7 snapshot set: u64 seqno, name   8 snapshot released: name   9 floor u64   10 next file id u64   11 last seqno u64
-    15 WAL synced: u64 file id, u64 bytes
+    15 WAL synced: u64 file id, u64 bytes   16 seqno of the last prepared commit that was committed u64
 
 A whole version is the edit that makes it from nothing, and 12 next tree id u64, 13 edit number u64, 14 options text.
 Tags 1 to 8 may repeat, the others stand once at most. Names and texts are UTF-8.
@@ -28,7 +28,7 @@ _TREE = struct.Struct("<I")
 _SEQNO = struct.Struct("<Q")
 
 _ADDED, _REMOVED, _WAL_ADDED, _WAL_REMOVED, _TREE_CREATED, _TREE_DROPPED, _SNAPSHOT_SET, _SNAPSHOT_RELEASED = range(1, 9)
-_FLOOR, _NEXT_FILE_ID, _LAST_SEQNO, _NEXT_TREE_ID, _NUMBER, _OPTIONS, _WAL_SYNCED = range(9, 16)
+_FLOOR, _NEXT_FILE_ID, _LAST_SEQNO, _NEXT_TREE_ID, _NUMBER, _OPTIONS, _WAL_SYNCED, _HOST_SEQNO = range(9, 17)
 
 _MANY = {
     _ADDED: "added",
@@ -40,7 +40,13 @@ _MANY = {
     _SNAPSHOT_SET: "snapshots_set",
     _SNAPSHOT_RELEASED: "snapshots_released",
 }
-_ONCE = {_FLOOR: "floor", _NEXT_FILE_ID: "next_file_id", _LAST_SEQNO: "last_seqno", _WAL_SYNCED: "wal_synced"}
+_ONCE = {
+    _FLOOR: "floor",
+    _NEXT_FILE_ID: "next_file_id",
+    _LAST_SEQNO: "last_seqno",
+    _WAL_SYNCED: "wal_synced",
+    _HOST_SEQNO: "host_seqno",
+}
 _OF_VERSIONS = {_NEXT_TREE_ID: "next_tree_id", _NUMBER: "number", _OPTIONS: "options"}
 
 
@@ -65,6 +71,7 @@ def encode_version(version: Version, options_text: str) -> bytes:
         next_file_id=version.next_file_id,
         last_seqno=version.last_seqno,
         wal_synced=version.wal_synced,
+        host_seqno=version.host_seqno,
     )
     fields = [*_fields(edit), (_NEXT_TREE_ID, pack_number(version.next_tree_id)), (_NUMBER, pack_number(version.number))]
     return pack_fields(EDIT_FORMAT, [*fields, (_OPTIONS, options_text.encode("utf-8"))])

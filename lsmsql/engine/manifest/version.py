@@ -25,7 +25,8 @@ class Version:
     """trees: id -> name. levels: tree id -> its 7 levels; level 0 newest first by (max_seqno, file_id), deeper ones ascending and disjoint.
     wals: live WALs, ascending. snapshots: name -> seqno. floor: below it only named snapshots are readable. next_tree_id, next_file_id:
     nothing at or above was ever used. last_seqno: the highest flushed or ingested. wal_synced: file id of a WAL and the bytes of it that were
-    synced before the last edit that said so. number: of the last edit applied. The mappings are never changed.
+    synced before the last edit that said so. host_seqno: of the last prepared commit that was committed and flushed. number: of the last edit
+    applied. The mappings are never changed.
     """
 
     trees: Mapping[int, str] = field(default_factory=dict)
@@ -37,6 +38,7 @@ class Version:
     next_file_id: int = 1
     last_seqno: int = 0
     wal_synced: tuple[int, int] = (0, 0)
+    host_seqno: int = 0
     number: int = 0
 
     def tables(self) -> Iterator[TableRecord]:
@@ -64,7 +66,7 @@ class Version:
             kept = self.file_ids().difference(edit.removed)
             if len(set(new_ids)) != len(new_ids) or not kept.isdisjoint(new_ids):
                 raise ValueError(f"file ids {new_ids} are not all new")
-        for seqno in (edit.floor, edit.last_seqno):
+        for seqno in (edit.floor, edit.last_seqno, edit.host_seqno):
             if seqno is not None and not 0 <= seqno <= SEQNO_MAX:
                 raise ValueError(f"impossible seqno {seqno}")
         wal_synced = edit.wal_synced or self.wal_synced
@@ -81,6 +83,7 @@ class Version:
             next_file_id=next_file_id,
             last_seqno=max(self.last_seqno, edit.last_seqno or 0),
             wal_synced=wal_synced,
+            host_seqno=max(self.host_seqno, edit.host_seqno or 0),
             number=self.number + 1,
         )
 

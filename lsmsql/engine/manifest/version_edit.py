@@ -14,7 +14,8 @@ class VersionEdit:
     removed: file ids of tables. wals_added, wals_removed: file ids of WALs. trees_created: (id, name). trees_dropped: ids; their tables
     go with them. snapshots_set: (name, seqno). floor: the one a compaction has used; the version keeps the highest. next_file_id: all ids
     below are reserved. last_seqno: the highest flushed or ingested. wal_synced: of the newest WAL its file id, and how many bytes of it were
-    synced before this edit: what the edit stands on. None leaves as it is.
+    synced before this edit: what the edit stands on. host_seqno: of the last prepared commit that was committed and flushed. None leaves as
+    it is.
     """
 
     added: tuple[TableRecord, ...] = ()
@@ -29,3 +30,4 @@ class VersionEdit:
     next_file_id: int | None = None
     last_seqno: int | None = None
     wal_synced: tuple[int, int] | None = None
+    host_seqno: int | None = None

@@ -1,0 +1,57 @@
+"""Prepared commits: durable first, decided afterwards by a host whose own commit is the truth (engine rule 7).
+
+From PREPARE to its outcome the commit line is held: nobody else commits, and no WAL is sealed. A seqno that was aborted is not used again.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import NamedTuple, Protocol
+
+from .storage.record_log import RecordKind
+
+
+class Host(NamedTuple):
+    """Who decides. name: for messages, usually a file; committed: the seqno of the last prepared commit that it has committed, 0 for none;
+    accept: go on although host and engine do not fit together."""
+
+    name: str
+    committed: int
+    accept: bool = False
+
+
+class Settling(Protocol):
+    """What a prepared commit needs of the commit line."""
+
+    def prepare_again(self, prepared: PreparedCommit, payload: bytes, trees: tuple[int, ...]) -> None: ...
+    def settle(self, prepared: PreparedCommit, kind: RecordKind) -> None: ...
+
+
+class PreparedCommit:
+    """A batch in the WAL that waits for its outcome. seqno: its number, which the host commits to; trees: it writes to; operations: how
+    many; thread: who prepared it; settled: it has its outcome; complete: the open record of the arena is its batch."""
+
+    __slots__ = ("_line", "complete", "seqno", "settled", "thread", "trees")
+
+    def __init__(self, line: Settling, seqno: int, trees: tuple[int, ...]) -> None:
+        self._line = line
+        self.seqno = seqno
+        self.trees = trees
+        self.thread = threading.get_ident()
+        self.complete = False
+        self.settled = False
+
+    def replace(self, payload: bytes, trees: tuple[int, ...]) -> None:
+        """Prepare another batch in the place of this one, under its seqno."""
+        self._line.prepare_again(self, payload, trees)
+
+    def commit(self) -> None:
+        """The host has committed: make the batch visible. When writing that down fails it is visible all the same, and every later write
+        raises the error; recovery asks the host."""
+        if not self.settled:
+            self._line.settle(self, RecordKind.OUTCOME_COMMIT)
+
+    def abort(self) -> None:
+        """The host has rolled back."""
+        if not self.settled:
+            self._line.settle(self, RecordKind.OUTCOME_ABORT)
