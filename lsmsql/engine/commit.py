@@ -282,8 +282,8 @@ class CommitLine(WriteLine):
     def settle(self, prepared: PreparedCommit, kind: RecordKind) -> None:
         """See PreparedCommit.commit and abort."""
         with self.held(undecided=True):
-            if prepared is not self._prepared:
-                return
+            if prepared is not self._prepared or self._refusal is not None:
+                return  # Closed with the commit undecided: the host is asked at the next opening.
             if kind is RecordKind.OUTCOME_COMMIT and not prepared.complete:
                 raise UsageError("the commit was not prepared whole")
             wal = self._wal

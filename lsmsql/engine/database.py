@@ -164,9 +164,18 @@ class Database:
         """Of the last prepared commit that was committed, 0 for none."""
         return self._commits.host_seqno
 
-    def wait_for_host(self, seqno: int) -> bool:
-        """Wait until a commit that the host has made is visible here as well; False when it does not come to that."""
-        return self._commits.wait_for_host(seqno)
+    def wait_settled(self) -> None:
+        """Wait until no commit is prepared. LockedError when that does not come."""
+        self._commits.wait_settled()
+
+    def host_view(self, seqno: int) -> View:
+        """What a host's transaction reads in which the host's last commit is `seqno`. HistoryError when that is not retained, or unknown."""
+        if not self._commits.wait_for_host(seqno):
+            raise HistoryError(f"the host's commit {seqno} is not in {self.path}")
+        view = self.current_view()
+        if self._commits.host_seqno != seqno:  # The host has gone on; commits in between were not the host's.
+            view = self.read_view(seqno)
+        return view
 
     def ingest_into(self, tree: Tree, rows: Iterable[tuple[bytes, bytes]]) -> int:
         """See Tree.ingest."""

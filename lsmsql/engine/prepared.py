@@ -13,10 +13,11 @@ from .storage.record_log import RecordKind
 
 class Host(NamedTuple):
     """Who decides. name: for messages, usually a file; committed: the seqno of the last prepared commit that it has committed, 0 for none;
-    accept: go on although host and engine do not fit together."""
+    database_id: of the engine directory that it belongs to, None for any; accept: go on although the two have not committed the same."""
 
     name: str
     committed: int
+    database_id: bytes | None = None
     accept: bool = False
 
 

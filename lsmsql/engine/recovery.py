@@ -41,7 +41,7 @@ class Recovered:
 def recover(fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None, create: bool, host: Host | None = None) -> Recovered:
     """Open a directory whose lock is held. options: None for those saved with the data; host: who decides what was prepared.
 
-    HistoryError when the host and the engine have not committed the same, before anything is written.
+    HistoryError when the host and the engine have not committed the same, UsageError when the directory is not the host's.
     CorruptionError names what does not fit; KeyUnavailableError when the key does not open it, before anything else is looked at; UsageError
     when there is no database and `create` is False, or a key was given for one that is not encrypted."""
     current = read_current(fs, directory)
@@ -62,6 +62,8 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
     try:
         _open_tables(line, tables)
         _refuse_lost_wals(line)
+        if host is not None and host.database_id not in (None, line.database_id):
+            raise UsageError(f"the engine directory {directory} belongs to another database than {host.name}")
         replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options, host)
         if host is not None and not host.accept:
             _require_agreement(directory, host, replayed.host_seqno)

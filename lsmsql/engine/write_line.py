@@ -122,6 +122,12 @@ class WriteLine:
         finally:
             self._busy = True
 
+    def wait_settled(self) -> None:
+        """Wait until no commit is prepared. LockedError when that does not come."""
+        if self._prepared is not None:
+            with self.held():
+                pass
+
     def wait_for_host(self, seqno: int) -> bool:
         """Wait until the prepared commit of this seqno, which the host has committed, is visible; False when it does not come to that."""
         with self._lock:

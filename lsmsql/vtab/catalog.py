@@ -1,11 +1,12 @@
 """The catalog: the ordinary table `_lsmsql` of a schema, which says what lsm tables that database has and where their rows are.
 
-    key                   value
-    database_id           blob: the id of the engine directory
-    table:<lower name>    text: `<tree name>` newline `<definition>`
+    id    key                   value
+    1     commit                blob: u64, little-endian: the number of the last transaction that changed lsm tables (an engine seqno)
+          database_id           blob: the id of the engine directory
+          table:<lower name>    text: `<tree name>` newline `<definition>`
 
-It is written by SQL inside Create, Destroy and Rename, so SQLite commits it and rolls it back with the schema. A dropped table's tree
-is left alone here; a tree that no committed entry names is dropped when the engine is next opened.
+It is written inside Create, Destroy, Rename and Sync, so SQLite commits it and rolls it back with everything else; that is how it decides
+what became of a prepared commit. A dropped table's tree is left alone here; a tree that no committed entry names is dropped later.
 """
 
 from __future__ import annotations
@@ -41,8 +42,8 @@ class Catalog:
 
     def start(self, database_id: bytes) -> None:
         """Make the table if need be, for the engine of this id."""
-        self._run("CREATE TABLE IF NOT EXISTS {}._lsmsql(key TEXT PRIMARY KEY, value) WITHOUT ROWID")
-        self._run("INSERT OR IGNORE INTO {}._lsmsql VALUES ('database_id', ?)", (database_id,))
+        self._run("CREATE TABLE IF NOT EXISTS {}._lsmsql(id INTEGER PRIMARY KEY, key TEXT NOT NULL UNIQUE, value)")
+        self._change("INSERT OR IGNORE INTO {}._lsmsql VALUES (1, 'commit', zeroblob(8)), (2, 'database_id', ?)", (database_id,))
 
     def table(self, name: str) -> tuple[str, str] | None:
         """(tree name, definition) of a table."""
@@ -53,18 +54,44 @@ class Catalog:
         return tree, definition
 
     def add(self, name: str, tree: str, definition: str) -> None:
-        self._run("INSERT OR REPLACE INTO {}._lsmsql VALUES (?, ?)", (_entry(name), f"{tree}\n{definition}"))
+        self._change("INSERT OR REPLACE INTO {}._lsmsql(key, value) VALUES (?, ?)", (_entry(name), f"{tree}\n{definition}"))
 
     def remove(self, name: str) -> None:
-        self._run("DELETE FROM {}._lsmsql WHERE key = ?", (_entry(name),))
+        self._change("DELETE FROM {}._lsmsql WHERE key = ?", (_entry(name),))
 
     def rename(self, old: str, new: str) -> None:
-        self._run("UPDATE {}._lsmsql SET key = ? WHERE key = ?", (_entry(new), _entry(old)))
+        self._change("UPDATE {}._lsmsql SET key = ? WHERE key = ?", (_entry(new), _entry(old)))
 
     def trees(self) -> set[str]:
         """The trees of all tables."""
         rows = self._run("SELECT value FROM {}._lsmsql WHERE key >= 'table:' AND key < 'table;'") if self._exists() else []
         return {value.partition("\n")[0] for (value,) in rows}
+
+    def commit_number(self) -> int:
+        """The number of the last transaction that changed lsm tables, as the connection's own transaction sees it; 0 for none."""
+        rows = self._run("SELECT value FROM {}._lsmsql WHERE id = 1") if self._exists() else []
+        return int.from_bytes(rows[0][0], "little") if rows else 0
+
+    def newest_commit_number(self) -> int:
+        """As `commit_number`, but what is committed now, whatever the connection's transaction began with."""
+        connection, filename = self._connection, self._connection.db_filename(self._name)
+        if not filename or connection.txn_state(self._name) != apsw.SQLITE_TXN_READ:
+            return self.commit_number()
+        other = apsw.Connection(filename)
+        try:
+            other.set_busy_timeout(1000)
+            return Catalog(other, "main").commit_number()
+        finally:
+            other.close()
+
+    def accept(self, number: int) -> None:
+        """Make `number` that of the last transaction."""
+        write_commit_number(self._connection, self._name, number)
+
+    def _change(self, sql: str, bindings: Sequence[Any]) -> None:
+        before = self._connection.last_insert_rowid()
+        self._run(sql, bindings)
+        self._connection.set_last_insert_rowid(before)
 
     def _exists(self) -> bool:
         return bool(self._run("SELECT 1 FROM {}.sqlite_schema WHERE type = 'table' AND name = '_lsmsql'"))
@@ -81,6 +108,21 @@ class Catalog:
                 return _execute(other, sql.replace("{}", "main"), bindings)
             finally:
                 other.close()
+
+
+def read_commit_number(connection: apsw.Connection, schema_name: str) -> int:
+    """As `Catalog.commit_number`, where there is a catalog. As a blob: no statement, so no hook of the host's sees it, and it is cheap."""
+    blob = connection.blob_open(schema_name, "_lsmsql", "value", 1, False)
+    try:
+        return int.from_bytes(blob.read(), "little")
+    finally:
+        blob.close()
+
+
+def write_commit_number(connection: apsw.Connection, schema_name: str, number: int) -> None:
+    """Write it, as part of the connection's transaction. As a blob: it does not count in changes() and total_changes()."""
+    with connection.blob_open(schema_name, "_lsmsql", "value", 1, True) as blob:
+        blob.write(number.to_bytes(8, "little"))
 
 
 def _entry(name: str) -> str:

@@ -101,7 +101,7 @@ class Cursor:
         self._decoder = prepared.decoder if blocks.snapshot is None else table.decoder(prepared.plan.columns, blocks.snapshot)
         table.reads_history = False
         if not prepared.plan.snapshot:
-            self._shared = self._transaction.acquire_view()
+            self._shared = self._transaction.acquire_view(table.schema_name)
             batch, self.mark = self._transaction.pending_now()
             if batch is not None:
                 self._transaction.pending.add_reader(self)
@@ -151,7 +151,7 @@ class Cursor:
         table, transaction = self._table, self._transaction
         table.reads_history = False
         self._prepared = prepared
-        self._shared = shared = transaction.acquire_view()
+        self._shared = shared = transaction.acquire_view(table.schema_name)
         self._left = 0  # nothing after it
         if transaction.pending.batch is None:
             value = shared.view.get(table.tree, key)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from hashlib import blake2b
 
 from ..engine.database import Database
+from ..engine.prepared import Host
 from ..errors import KeyUnavailableError, LockedError, UsageError
 from ..options import Options
 from .sqlite_errors import as_busy
@@ -30,9 +32,10 @@ _lock = threading.Lock()
 _shared: dict[str, SharedEngine] = {}
 
 
-def acquire(path: str, options: Options | None, key: str | bytes | None, *, create: bool) -> SharedEngine:
+def acquire(path: str, options: Options | None, key: str | bytes | None, *, create: bool, host: Callable[[], Host] | None) -> SharedEngine:
     """The engine directory at `path`, opened by this process once. Give it back with `release`.
 
+    host: asked when the engine has to be opened. HistoryError when it and the engine have not committed the same.
     BusyError when another process has it, UsageError when it is not there and may not be made, KeyUnavailableError for another key
     than it is open with.
     """
@@ -41,7 +44,7 @@ def acquire(path: str, options: Options | None, key: str | bytes | None, *, crea
         shared = _shared.get(path)
         if shared is None:
             try:
-                database = Database.open(path, options, key=key, create=create)
+                database = Database.open(path, options, key=key, create=create, host=host() if host else None)
             except LockedError as error:
                 raise as_busy(error) from error
             shared = _shared[path] = SharedEngine(path, database, digest)

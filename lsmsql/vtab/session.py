@@ -8,6 +8,7 @@ from contextlib import suppress
 import apsw
 
 from ..engine.database import Database
+from ..engine.prepared import Host
 from ..errors import ClosedError, UsageError
 from ..options import Options
 from .catalog import Catalog
@@ -54,7 +55,7 @@ class Session:
         if expected is None and not create:
             raise UsageError(f"lsm: schema {schema_name} has no lsm tables")
         if shared is None:
-            shared = self._open(filename, expected)
+            shared = self._open(filename, expected, catalog)
             try:
                 if expected is None:
                     _require_unused(shared, filename)
@@ -84,14 +85,16 @@ class Session:
             raise UsageError(f"lsm: schema {schema_name} is kept by the VFS {file_system}, not in a file of the operating system")
         return filename
 
-    def _open(self, filename: str, expected: bytes | None) -> SharedEngine:
+    def _open(self, filename: str, expected: bytes | None, catalog: Catalog) -> SharedEngine:
         if not filename:
             if expected is not None:
                 raise UsageError("lsm: this database in memory was copied from another one, whose rows are not here")
             return in_memory(self._options)
         path = filename + SUFFIX
         try:
-            return acquire(path, self._options, self._key, create=expected is None)
+            # Without a catalog this database has nothing to say about what is in the directory.
+            host = None if expected is None else lambda: Host(filename, catalog.newest_commit_number(), expected)
+            return acquire(path, self._options, self._key, create=expected is None, host=host)
         except UsageError as error:
             if expected is None:
                 raise

@@ -3,7 +3,8 @@
 SQLite calls a virtual table's transaction methods once for every table; the tables of an engine share one Transaction and so one write
 batch. Rules that SQLite and APSW force (each has a test):
 
-- Everything that can fail happens in the last table's Sync: there the batch is committed, durably. Commit only forgets.
+- Everything that can fail happens in Sync: there the batch is prepared, durably, and its number written into app.db, whose own commit decides
+  (engine/prepared.py). Commit publishes it, Rollback gives it up.
 - A table that is created counts as begun: Sync and Commit come without Begin. DROP inside a transaction ends a table's part without
   Commit or Rollback.
 - `RollbackTo(n)` means the oldest mark with level n or above; -1 the beginning. A table that joins late announces only the level in force.
@@ -20,15 +21,19 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ..errors import UsageError
+from ..errors import HistoryError, UsageError
+from .catalog import read_commit_number, write_commit_number
 from .pending_cy import Pending
 from .sqlite_errors import stale_snapshot
 from .views_cy import SharedView, Views
 
 if TYPE_CHECKING:
     from ..engine.database import Database
+    from ..engine.prepared import PreparedCommit
+    from ..engine.read_view import View
     from ..engine.tree import Tree
     from ..engine.write_batch import WriteBatch
+    from .table import Table
 
 BATCH_BYTES_MAX = 256 << 20
 
@@ -42,7 +47,8 @@ class Transaction:
         self.views = Views(engine)
         self.pending = Pending(engine, self.views, batch_bytes_max)
         self._begun: set[object] = set()
-        self._synced: set[object] = set()
+        self._prepared: PreparedCommit | None = None  # from Sync to Commit or Rollback
+        self._prepared_state: tuple[int, int] | None = None
         self._marks: list[tuple[int, int]] = []  # (level, place in the batch), outermost first
         self._statement: tuple[int, int] | None = None  # the mark of the statement that runs now, if it made one
         self._changes = 0  # SQLite's count when `_statement` was made
@@ -53,17 +59,24 @@ class Transaction:
 
     # Reading
 
-    def acquire_view(self) -> SharedView:
-        """The view that a new cursor reads at (see views_cy.py); give it back with `release_view`."""
+    def acquire_view(self, schema_name: str) -> SharedView:
+        """The view that a new cursor reads at (see views_cy.py); give it back with `views.release`."""
         views = self.views
         if self._begun or self.connection.in_transaction:
             if not views.held:
-                views.hold()
+                views.hold(self._frozen_view(schema_name) if views.shared is None else None)
                 if not self._begun:
                     self._hook()
         elif views.held:
             views.let_go()  # a read-only transaction has ended
         return views.acquire()  # type: ignore[no-any-return]
+
+    def _frozen_view(self, schema_name: str) -> View:
+        """The view that goes with the snapshot SQLite's own transaction reads; BusyError when it is not retained."""
+        try:
+            return self.engine.host_view(read_commit_number(self.connection, schema_name))
+        except HistoryError as error:
+            raise stale_snapshot() from error
 
     def pending_now(self) -> tuple[WriteBatch | None, int]:
         """(batch, mark) that a cursor opened now reads through: what is pending, without what its own statement goes on to write."""
@@ -113,8 +126,10 @@ class Transaction:
         views = self.views
         if views.held and not self.connection.in_transaction:
             views.let_go()
-        newest = self.engine.seqno
-        if views.shared is not None and views.shared.view.seqno != newest:
+        # SQLite has app.db's write lock by now. Whoever had it before us has committed there, but is maybe not yet done here.
+        self.engine.wait_settled()
+        newest = self.engine.host_seqno
+        if views.shared is not None and views.shared.view.seqno < newest:
             if views.held:
                 raise stale_snapshot()
             views.forget()
@@ -163,33 +178,50 @@ class Transaction:
             self._marks = [mark for mark in self._marks if mark[0] < level] + later[:1]
         self.pending.roll_back_to(place)
 
-    def sync(self, table: object) -> None:
-        """Commit, durably, when every table that began has come."""
+    def sync(self, table: Table) -> None:
+        """Prepare the whole transaction, durably, and write its number into app.db, whose commit decides. That may fail with BUSY, and the
+        transaction go on: then it is prepared again when it has changed."""
         if table not in self._begun:
             return
-        self._synced.add(table)
-        if not self._begun <= self._synced:
-            return
-        self._synced.clear()
         if self._poison:
             raise UsageError(self._poison)
         batch = self.pending.batch
-        if batch is not None and len(batch):
-            self._committed_seqno = self.engine.commit(batch)
-            self.pending.start()  # for writes after a commit that SQLite itself could not finish; open cursors keep the old one
-        self._forget_marks()
+        if batch is None or not (len(batch) or self._prepared):
+            return
+        state = batch.mark(), self.pending.serial
+        if self._prepared is None:
+            self._prepared = self.engine.prepare(batch)
+        elif state != self._prepared_state:
+            self._prepared_state = None  # Should this fail, the next Sync tries again.
+            self._prepared.replace(batch.operations.payload(), tuple(batch.operations.trees()))
+        self._prepared_state = state
+        write_commit_number(self.connection, table.schema_name, self._prepared.seqno)
 
-    def commit(self, table: object) -> None:
-        self._end(table)
+    def commit(self, table: Table) -> None:
+        """app.db has committed."""
+        prepared, self._prepared = self._prepared, None
+        try:
+            if prepared is not None:
+                self._committed_seqno = prepared.seqno
+                prepared.commit()
+        finally:
+            self._end(table)
 
-    def rollback(self, table: object) -> None:
-        if table in self._begun:
-            self.pending.roll_back_to(0)
-            self.pending.serial += 1
-        self._end(table)
+    def rollback(self, table: Table) -> None:
+        prepared, self._prepared = self._prepared, None
+        try:
+            if prepared is not None:
+                prepared.abort()
+        finally:
+            if table in self._begun:
+                self.pending.roll_back_to(0)
+                self.pending.serial += 1
+            self._end(table)
 
     def drop(self, table: object) -> None:
         """A table is dropped. SQLite will not speak of it again, so with savepoints around there is no telling whether it comes back."""
+        if self._prepared is not None:
+            raise UsageError("lsm: COMMIT was tried and has failed; end the transaction by COMMIT or ROLLBACK before DROP TABLE")
         older = [mark for mark in self._marks if mark != self._statement]  # DROP has a mark of its own
         if table in self._begun and older and self.has_writes:
             raise UsageError("lsm: DROP TABLE inside a savepoint needs the table's changes to be committed first")
@@ -197,7 +229,6 @@ class Transaction:
 
     def _end(self, table: object) -> None:
         self._begun.discard(table)
-        self._synced.discard(table)
         if not self._begun:
             self.pending.forget()
             self._forget_marks()

@@ -54,9 +54,11 @@ class Views:
                 self.shared = None
             shared.view.close()
 
-    def hold(self):
-        """The transaction reads at this moment until `let_go`."""
+    def hold(self, view=None):
+        """The transaction reads at this moment until `let_go`. view: to read in, where nothing is being read yet."""
         if not self.held:
+            if self.shared is None and view is not None:
+                self.shared = SharedView(view)
             self.acquire()
             self.held = True
 

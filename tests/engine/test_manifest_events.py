@@ -37,6 +37,7 @@ EDITS = st.builds(
     next_file_id=st.none() | U64,
     last_seqno=st.none() | U64,
     wal_synced=st.none() | st.tuples(U64, U64),
+    host_seqno=st.none() | U64,
 )
 
 SOME = VersionEdit(

@@ -187,7 +187,7 @@ def test_a_failing_sync_rolls_everything_back(t: Connection, monkeypatch: pytest
 
     t.execute("CREATE TABLE o(x)")
     t.execute("BEGIN; INSERT INTO o VALUES (1); INSERT INTO t VALUES (3, 0); INSERT INTO u VALUES ('x')")
-    monkeypatch.setattr(t.engine, "commit", fails)
+    monkeypatch.setattr(t.engine, "prepare", fails)
     with pytest.raises(OSError, match="no space"):
         t.execute("COMMIT")
     monkeypatch.undo()
