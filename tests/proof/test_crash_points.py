@@ -28,7 +28,7 @@ def test_a_power_loss_at_every_operation_loses_nothing_acknowledged(key: bytes |
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
 def test_two_power_losses_anywhere_lose_nothing_acknowledged(key: bytes | None) -> None:
-    deep = (1 if key is None else 4) if LONG else 100
+    deep = (1 if key is None else 4) if LONG else 200
     judge, _ = watched(TINY, short_life, key, limit=EVERY if LONG else 9, deep=deep, further=4 if LONG else 16)
     print(judge)
     assert judge.deep_recoveries == judge.opened // deep > 2
