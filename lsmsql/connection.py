@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any
 
 import apsw
@@ -21,11 +22,22 @@ class Connection(apsw.Connection):
     session: what it has to do with lsm tables (for tests and tools).
     """
 
-    def __init__(self, path: str, *, key: str | bytes | None = None, options: Options | None = None, **apsw_flags: Any) -> None:
-        _check(key, options)
+    def __init__(
+        self,
+        path: str,
+        *,
+        key: str | bytes | None = None,
+        keys: Mapping[str, str | bytes] | None = None,
+        options: Options | None = None,
+        **apsw_flags: Any,
+    ) -> None:
+        for each in (key, *(keys or {}).values()):
+            _check_key(each)
+        if not (options is None or isinstance(options, Options)):
+            raise UsageError(f"options are an lsmsql.Options, not {options!r}")
         super().__init__(path, **{"flags": _OPEN_FLAGS, **apsw_flags})
         try:
-            self.session = Session(self, key, options)
+            self.session = Session(self, key, options, keys)
             self._prepare()
         except BaseException:
             super().close()
@@ -59,18 +71,24 @@ class Connection(apsw.Connection):
             self.session.close()
 
 
-def _check(key: object, options: object) -> None:
+def _check_key(key: object) -> None:
     """Refuse now what the engine would refuse only when it is opened: at the first use of an lsm table."""
     if not (key is None or (isinstance(key, str) and key) or (isinstance(key, bytes) and len(key) == 32)):
         raise UsageError("a key is a passphrase that is not empty, or exactly 32 bytes")
-    if not (options is None or isinstance(options, Options)):
-        raise UsageError(f"options are an lsmsql.Options, not {options!r}")
 
 
-def connect(path: str, *, key: str | bytes | None = None, options: Options | None = None, **apsw_flags: Any) -> Connection:
+def connect(
+    path: str,
+    *,
+    key: str | bytes | None = None,
+    keys: Mapping[str, str | bytes] | None = None,
+    options: Options | None = None,
+    **apsw_flags: Any,
+) -> Connection:
     """Open the SQLite database `path` (":memory:" for one in memory) with lsm tables in it.
 
     key: a passphrase or 32 bytes; encrypts the rows of lsm tables in new databases and opens those encrypted with it (ordinary tables
-    are SQLite's and stay as they are). options: the engine's, for all schemas of this connection. The rest goes to apsw.Connection.
+    are SQLite's and stay as they are); without it the environment's LSMSQL_KEY. keys: the keys of schemas by name, where ATTACHed
+    databases have keys of their own. options: the engine's, for all schemas of this connection. The rest goes to apsw.Connection.
     """
-    return Connection(path, key=key, options=options, **apsw_flags)
+    return Connection(path, key=key, keys=keys, options=options, **apsw_flags)

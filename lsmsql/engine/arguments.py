@@ -49,7 +49,7 @@ def require_path(path: object) -> None:
 
 def require_tree_of(database: object, tree: object) -> None:
     """A tree of this database."""
-    if getattr(tree, "database", None) is not database:
+    if getattr(tree, "database", None) is not database and not of_one_directory(tree, database):
         if hasattr(tree, "database"):
             raise UsageError(f"{tree!r} belongs to another database")
         raise UsageError(f"a tree is what database.tree(name) gives, not {type(tree).__name__}")
@@ -57,9 +57,16 @@ def require_tree_of(database: object, tree: object) -> None:
 
 def require_batch_of(database: object, batch: object, mark: object = None) -> None:
     """A write batch of this database, and one of its marks if any."""
-    if getattr(batch, "database", None) is not database or not hasattr(batch, "operations"):
+    ours = getattr(batch, "database", None) is database or of_one_directory(batch, database)
+    if not ours or not hasattr(batch, "operations"):
         if hasattr(batch, "operations"):
             raise UsageError("the batch belongs to another database")
         raise UsageError(f"a batch is what database.batch() gives, not {type(batch).__name__}")
     if mark is not None:
         require_number("mark", mark)
+
+
+def of_one_directory(thing: object, database: object) -> bool:
+    """Whether something was made by this database, or by another one that shares its open directory."""
+    instance = getattr(getattr(thing, "database", None), "instance", None)
+    return instance is not None and instance is getattr(database, "instance", None)

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import threading
+import warnings
 from collections.abc import Iterable
 from pathlib import PurePath
 from types import TracebackType
 from weakref import WeakValueDictionary
 
-from ..errors import ConflictError, HistoryError, UsageError
+from ..errors import ClosedError, ConflictError, HistoryError, UsageError
 from ..options import DURABILITIES, Options
 from . import statistics
-from .arguments import require_batch_of, require_name, require_path, require_tree_of
+from .arguments import of_one_directory, require_batch_of, require_name, require_path, require_tree_of
 from .ingest import ingest
-from .instance import Instance
+from .instance import CLOSED, Instance
 from .manifest.version_edit import VersionEdit
 from .prepared import Host, PreparedCommit
 from .read_view import ReadView, View
@@ -34,7 +35,8 @@ class Database:
     """
 
     def __init__(self, instance: Instance) -> None:
-        self._instance = instance
+        self.instance = instance
+        self._closed = False
         self.path = instance.path
         self._line = instance.line
         self.options = instance.line.options
@@ -89,7 +91,7 @@ class Database:
         return self._tree(name, create, writable=True)
 
     def _tree(self, name: str, create: bool, writable: bool) -> Tree:
-        self._instance.require_open()
+        self._require_open()
         refuse_reentry(self._naming)
         with self._naming:
             tree = self._trees.get((name, writable))
@@ -116,12 +118,12 @@ class Database:
             raise UsageError(str(error)) from None
 
     def tree_names(self) -> list[str]:
-        self._instance.require_open()
+        self._require_open()
         return sorted(self._line.version.trees.values())
 
     def drop_tree(self, name: str) -> None:
         """Remove a tree and all its history; open views and scans keep what they see. UsageError if there is none."""
-        self._instance.require_open()
+        self._require_open()
         with self._commits.held(), self._naming:
             self._commits.check()
             tree_id = self._tree_id(name)
@@ -139,7 +141,7 @@ class Database:
 
     def batch(self) -> WriteBatch:
         """An empty write batch. `with engine.batch() as batch:` commits it at a clean end."""
-        self._instance.require_open()
+        self._require_open()
         return WriteBatch(self, self.commit)
 
     def commit(self, batch: WriteBatch, durability: str | None = None) -> int:
@@ -149,8 +151,8 @@ class Database:
         if durability is not None and durability not in DURABILITIES:
             raise UsageError(f"durability must be one of {', '.join(DURABILITIES)}, not {durability!r}")
         require_batch_of(self, batch)
+        self._require_open()
         if not len(batch):
-            self._instance.require_open()
             return self._published.seqno
         return self._commits.commit(batch.operations.payload(), batch.operations.trees(), durability)
 
@@ -163,6 +165,10 @@ class Database:
     def host_seqno(self) -> int:
         """Of the last prepared commit that was committed, 0 for none."""
         return self._commits.host_seqno
+
+    def first(self, task: str) -> bool:
+        """Whether nobody has asked this for a task yet: what is to be done once while the directory is open in this process."""
+        return self.instance.first(task)
 
     def wait_settled(self) -> None:
         """Wait until no commit is prepared. LockedError when that does not come."""
@@ -179,7 +185,7 @@ class Database:
 
     def ingest_into(self, tree: Tree, rows: Iterable[tuple[bytes, bytes]]) -> int:
         """See Tree.ingest."""
-        self._instance.require_open()
+        self._require_open()
         return ingest(self._line, self._commits, self._upkeep, tree.id, rows)
 
     def delete_range_of(self, tree: Tree, lower: bytes | None, upper: bytes | None) -> None:
@@ -193,19 +199,19 @@ class Database:
 
     def read_view(self, seqno: int | None = None) -> ReadView:
         """Everything as of a seqno (default: now). HistoryError when it is not retained, or lies in the future."""
-        self._instance.require_open()
+        self._require_open()
         if seqno is not None and not isinstance(seqno, int):
             raise UsageError(f"a seqno is an int, not {type(seqno).__name__}; for a name or snapshot pass snapshot= to the tree's reads")
         return ReadView(self, self._pins, seqno)
 
     def current_view(self) -> View:
         """Everything as of now, for a short read: cheaper than `read_view()`, as it pins no history."""
-        self._instance.require_open()
+        self._require_open()
         return View(self, self._published)
 
     def view_at(self, moment: Moment | None) -> tuple[ReadView, bool]:
         """The view for a `snapshot=` argument, and whether the caller must close it."""
-        if isinstance(moment, (ReadView, Snapshot)) and moment.database is not self:
+        if isinstance(moment, (ReadView, Snapshot)) and not of_one_directory(moment, self):
             raise UsageError("the view or snapshot belongs to another database")
         if isinstance(moment, ReadView):
             return moment, False
@@ -224,7 +230,7 @@ class Database:
         """Keep the history of now readable: while the snapshot is open or, with a name, until `release(name)`, in later processes too.
 
         ConflictError if the name is taken."""
-        self._instance.require_open()
+        self._require_open()
         if name is None:
             return Snapshot(self, self._pins)
         require_name(name)
@@ -244,20 +250,20 @@ class Database:
 
     def release(self, name: str) -> None:
         """Give up a named snapshot; its history goes with the next compactions. UsageError if there is none."""
-        self._instance.require_open()
+        self._require_open()
         self._commits.check()
         self._edit(VersionEdit(snapshots_released=(name,)))
 
     def snapshots(self) -> dict[str, int]:
         """The named snapshots and their seqnos."""
-        self._instance.require_open()
+        self._require_open()
         return dict(self._line.version.snapshots)
 
     # Upkeep.
 
     def flush(self) -> None:
         """Move everything committed so far from the WAL into SSTables, and wait until that is done."""
-        self._instance.require_open()
+        self._require_open()
         with self._commits.held():
             self._commits.check()
             if self._commits.has_commits:
@@ -274,12 +280,12 @@ class Database:
 
     def wait_idle(self) -> None:
         """Wait until no flush or compaction is due."""
-        self._instance.require_open()
+        self._require_open()
         self._worker.wait_idle()
 
     def statistics(self) -> statistics.Statistics:
         """Counters since opening and sizes now; see statistics.py for the names."""
-        self._instance.require_open()
+        self._require_open()
         return statistics.gather(self._line, self._commits, self._upkeep, self._pins)
 
     # The end.
@@ -287,9 +293,26 @@ class Database:
     def close(self) -> None:
         """Sync the WAL, stop the threads, close every file, let go of the directory. Memtables stay in the WAL: opening reads them back.
 
-        Closing twice is allowed. An OSError of the last sync is raised after everything else was done. A database that is dropped without
-        this closes itself, with a ResourceWarning; so do those that are open when the interpreter ends."""
-        self._instance.close()
+        Others in this process that have opened the same directory keep it open; the last one closes it. Closing twice is allowed. An OSError
+        of the last sync is raised after everything else was done. A database that is dropped without this closes itself, with a
+        ResourceWarning; so do those that are open when the interpreter ends."""
+        if self._closed or self.instance.closed:
+            return
+        self.instance.leave()  # It may refuse, and then we stay.
+        self._closed = True
+        for tree in list(self._trees.values()):
+            tree.close(CLOSED)
+
+    def _require_open(self) -> None:
+        if self._closed:
+            raise ClosedError(CLOSED)
+        self.instance.require_open()
+
+    def __del__(self) -> None:
+        if not self._closed and self.instance.users > 1:  # The last one's instance goes with it, and says so itself.
+            self._closed = True
+            self.instance.leave()
+            warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
 
     def __enter__(self) -> Database:
         return self
@@ -298,4 +321,4 @@ class Database:
         self.close()
 
     def __repr__(self) -> str:
-        return repr(self._instance)
+        return f"<lsmsql.Database {self.path!r}{', closed' if self._closed or self.instance.closed else ''}>"

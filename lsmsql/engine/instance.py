@@ -1,14 +1,16 @@
-"""Instance: the parts of one open directory, put together when it is opened and taken apart when it is closed.
+"""Instance: the parts of one open directory, put together when it is opened and taken apart when its last user leaves.
 
 Nothing in here knows the Database in front of it, and threads hold only parts of this: so it is dropped with its Database, and ends what that began.
 """
 
 from __future__ import annotations
 
+import secrets
 import threading
 import warnings
 from collections.abc import Hashable
 from functools import partial
+from hashlib import blake2b
 
 from ..errors import ClosedError, UsageError
 from ..options import Options
@@ -23,16 +25,21 @@ from .storage.filenames import FileKind, file_name
 from .storage.filesystem import FileSystem, Lock
 from .upkeep import Upkeep
 
-_CLOSED = "the database is closed"
+CLOSED = "the database is closed"
+_SALT = secrets.token_bytes(32)
 
 
 class Instance:
-    """path: as the caller gave it; closed: why nothing can be done any more, "" as long as it is open."""
+    """path: as the caller gave it; closed: why nothing can be done any more, "" as long as it is open; users: databases that share it."""
 
     closed = "the database is not open yet"
 
-    def __init__(self, path: str, recovered: Recovered, lock: Lock, identity: Hashable) -> None:
+    def __init__(self, path: str, recovered: Recovered, lock: Lock, identity: Hashable, digest: bytes, hosted: bool) -> None:
         self.path = path
+        self.users = 1
+        self._digest = digest
+        self._hosted = hosted
+        self._done: set[str] = set()
         self.line = line = recovered.line
         self._lock = lock
         self._identity = identity
@@ -59,11 +66,20 @@ class Instance:
 
     @classmethod
     def open(cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, create: bool, host: Host | None = None) -> Instance:
-        """See `lsmsql.open`."""
+        """See `lsmsql.open`. What this process has open already is shared."""
+        with open_directories.changing:
+            return cls._open(fs, path, options, key, create, host)
+
+    @classmethod
+    def _open(cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, create: bool, host: Host | None) -> Instance:
         directory = _directory_at(fs, path, create)
+        digest = _digest(key)
         try:
             identity = fs.identity(directory)
-            open_directories.require_unopened(identity, path)
+            shared = open_directories.find(identity)
+            if isinstance(shared, Instance) and not shared.closed:
+                shared._join(options, digest, host)
+                return shared
             lock = fs.lock(fs.join(directory, file_name(FileKind.LOCK)), (options or Options()).lock_timeout)
         except NotADirectoryError:
             raise UsageError(f"{path} is a file; give the path of a database's directory, or of one to be made") from None
@@ -71,7 +87,7 @@ class Instance:
         try:
             recovered = recover(fs, directory, options, key, create, host)
             try:
-                instance = cls(path, recovered, lock, identity)
+                instance = cls(path, recovered, lock, identity, digest, host is not None)
             except BaseException:
                 recovered.line.close_files()
                 raise
@@ -88,6 +104,34 @@ class Instance:
         if self.closed:
             raise ClosedError(self.closed)
 
+    def _join(self, options: Options | None, digest: bytes, host: Host | None) -> None:
+        """One user more. UsageError for other options or another key than it is open with."""
+        if options is not None and options != self.line.options:
+            raise UsageError(f"{self.path} is open in this process with other options")
+        if digest != self._digest:
+            raise UsageError(f"{self.path} is open in this process with another key")
+        if host is not None:
+            host.require_its_own(self.path, self.line.database_id)
+            if not self._hosted:  # From then on the host commits through here, and may be ahead of what it was when it was asked.
+                host.require_agreement(self.path, self.commits.host_seqno)
+                self._hosted = True
+        self.users += 1
+
+    def leave(self) -> None:
+        """One user less; the last one closes."""
+        with open_directories.changing:
+            if self.users == 1:
+                self.close()
+            else:
+                self.users -= 1
+
+    def first(self, task: str) -> bool:
+        """Whether nobody has asked this for a task yet: what is to be done once while the directory is open."""
+        with open_directories.changing:
+            new = task not in self._done
+            self._done.add(task)
+            return new
+
     def close(self) -> None:
         """See `Database.close`."""
         if self.closed:  # Without the lock: in the child of a fork nobody may be there to release it.
@@ -98,18 +142,18 @@ class Instance:
         with self._closing:
             if self.closed:
                 return
-            self.closed = _CLOSED
+            self.closed = CLOSED
         try:
             self.worker.stop()
             # A caller's own compaction gives up at its next chunk; files are not closed under it.
             # What is prepared and undecided stays so, for the next opening.
             with self.commits.held(undecided=True), self.upkeep.quiet():
-                self.commits.refuse(ClosedError(_CLOSED))
+                self.commits.refuse(ClosedError(CLOSED))
                 if not self.commits.failed:
                     self.commits.sync()
         finally:  # Whatever happened above, an interrupt too: nobody could try again.
-            self.commits.refuse(ClosedError(_CLOSED))
-            self.line.shut(_CLOSED)
+            self.commits.refuse(ClosedError(CLOSED))
+            self.line.shut(CLOSED)
             self.upkeep.on_change = _nothing  # Else the parts would hold each other, and the memtables with them, for the garbage collector.
             try:
                 self.line.close_files()
@@ -155,6 +199,15 @@ def _directory_at(fs: FileSystem, path: str, create: bool) -> str:
             parent = fs.absolute(fs.join(directory, ".."))
             raise UsageError(f"{path} cannot be made, since there is no directory {parent}: make that first") from None
     return directory
+
+
+def _digest(key: str | bytes | None) -> bytes:
+    """What tells keys apart without keeping them."""
+    if key is None:
+        return b""
+    if not isinstance(key, (str, bytes)):
+        raise UsageError(f"a key is a passphrase or 32 bytes, not {type(key).__name__}")
+    return blake2b(key if isinstance(key, bytes) else key.encode(), key=_SALT, digest_size=32).digest()
 
 
 def _nothing() -> None:

@@ -1,14 +1,14 @@
-"""Which directories this process has open: opening one twice is refused, forked children are shut out, and leaving closes them."""
+"""Which directories this process has open: opening one again shares it, forked children are shut out, and leaving closes them."""
 
 from __future__ import annotations
 
 import atexit
+import threading
 import warnings
 import weakref
 from collections.abc import Hashable
 from typing import Protocol
 
-from ..errors import UsageError
 from .storage.filesystem import at_fork_in_child
 
 
@@ -20,14 +20,17 @@ class OpenDatabase(Protocol):
 _open: weakref.WeakValueDictionary[Hashable, OpenDatabase] = weakref.WeakValueDictionary()
 
 
+# Held while a directory is opened or given back. A finalizer may come in between on the same thread.
+changing = threading.RLock()
+
+
 def register(identity: Hashable, database: OpenDatabase) -> None:
     _open[identity] = database
 
 
-def require_unopened(identity: Hashable, path: str) -> None:
-    """UsageError if this process has the directory open: waiting for its lock would be waiting for ourselves."""
-    if identity in _open:
-        raise UsageError(f"{path} is already open in this process")
+def find(identity: Hashable) -> OpenDatabase | None:
+    """What this process has open at a directory: waiting for its lock would be waiting for ourselves."""
+    return _open.get(identity)
 
 
 def unregister(identity: Hashable, database: OpenDatabase) -> None:
@@ -36,6 +39,8 @@ def unregister(identity: Hashable, database: OpenDatabase) -> None:
 
 
 def _in_child() -> None:
+    global changing
+    changing = threading.RLock()
     for database in list(_open.values()):
         database.forked()
     _open.clear()

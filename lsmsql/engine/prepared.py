@@ -8,6 +8,7 @@ from __future__ import annotations
 import threading
 from typing import NamedTuple, Protocol
 
+from ..errors import HistoryError, UsageError
 from .storage.record_log import RecordKind
 
 
@@ -19,6 +20,22 @@ class Host(NamedTuple):
     committed: int
     database_id: bytes | None = None
     accept: bool = False
+
+    def require_its_own(self, directory: str, database_id: bytes) -> None:
+        """UsageError unless the engine directory is the host's."""
+        if self.database_id not in (None, database_id):
+            raise UsageError(f"the engine directory {directory} belongs to another database than {self.name}")
+
+    def require_agreement(self, directory: str, seqno: int) -> None:
+        """HistoryError unless `seqno`, the last prepared commit that was committed in the engine, is the host's last as well."""
+        if self.accept or self.committed == seqno:
+            return
+        behind, ahead = (self.name, directory) if self.committed < seqno else (directory, self.name)
+        raise HistoryError(
+            f"{behind} is behind {ahead}: the last transaction in {self.name} is number {self.committed}, in {directory} {seqno}. One of them "
+            "was restored from an older copy, or lost its newest transactions in a power failure. Restore the two together, or go on with "
+            f"what there is: lsmsql repair --accept {self.name}"
+        )
 
 
 class Settling(Protocol):

@@ -98,3 +98,10 @@ class Published:
             state = self.state  # After the seqno, so it holds all of it;
             if seqno == self.seqno:  # and no commit came between, beyond which it could have been compacted.
                 return seqno, state
+
+
+def closed_door(message: str) -> Published:
+    """A door behind which every read raises ClosedError."""
+    state = ReadState((), LiveVersion(Version(), {}))
+    state.close(message)
+    return Published(state, 0)

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from ..errors import CorruptionError, HistoryError, UsageError
+from ..errors import CorruptionError, UsageError
 from ..options import Options
 from .generation import Generation
 from .kernel import BlockCache, Table
@@ -62,11 +62,11 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
     try:
         _open_tables(line, tables)
         _refuse_lost_wals(line)
-        if host is not None and host.database_id not in (None, line.database_id):
-            raise UsageError(f"the engine directory {directory} belongs to another database than {host.name}")
+        if host is not None:
+            host.require_its_own(directory, line.database_id)
         replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options, host)
-        if host is not None and not host.accept:
-            _require_agreement(directory, host, replayed.host_seqno)
+        if host is not None:
+            host.require_agreement(directory, replayed.host_seqno)
         return _begin(line, tables, replayed)
     except BaseException:
         for generation in line.published.state.generations if line.begun else ():
@@ -75,18 +75,6 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
             close_table(table)
         manifest.close()
         raise
-
-
-def _require_agreement(directory: str, host: Host, seqno: int) -> None:
-    """HistoryError unless the host's last commit is the last that it has committed here."""
-    if host.committed == seqno:
-        return
-    behind, ahead = (host.name, directory) if host.committed < seqno else (directory, host.name)
-    raise HistoryError(
-        f"{behind} is behind {ahead}: the last transaction in {host.name} is number {host.committed}, in {directory} {seqno}. One of them "
-        "was restored from an older copy, or lost its newest transactions in a power failure. Restore the two together, or go on with what "
-        f"there is: lsmsql repair --accept {host.name}"
-    )
 
 
 def _create(fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None) -> tuple[Keyring | None, Manifest, Options]:

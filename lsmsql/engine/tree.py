@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Sequence
 from typing import Any, NoReturn, Protocol, TypeVar, overload
 
-from ..errors import UsageError
+from ..errors import ClosedError, Error, UsageError
 from .arguments import require_bound, require_items
 from .kernel import Scan
 from .kernel import get as kernel_get
 from .kernel import get_many as kernel_get_many
-from .read_state import Published
+from .read_state import Published, closed_door
 from .read_view import ReadView
 from .snapshot import Snapshot
 
@@ -29,19 +29,20 @@ class Writer(Protocol):
 
 
 class Refusal:
-    """A writer for trees that may not be written: every write raises UsageError."""
+    """A writer for trees that may not be written: every write raises UsageError, or another error."""
 
-    def __init__(self, message: str) -> None:
+    def __init__(self, message: str, error: type[Error] = UsageError) -> None:
         self._message = message
+        self._error = error
 
     def put(self, tree: int, key: bytes, value: bytes) -> NoReturn:
-        raise UsageError(self._message)
+        raise self._error(self._message)
 
     def delete(self, tree: int, key: bytes) -> NoReturn:
-        raise UsageError(self._message)
+        raise self._error(self._message)
 
     def put_many(self, tree: int, items: Iterable[tuple[bytes, bytes]], durability: str | None = None) -> NoReturn:
-        raise UsageError(self._message)
+        raise self._error(self._message)
 
 
 class Owner(Protocol):
@@ -192,6 +193,11 @@ class Tree:
 
     def refuse_writes(self, message: str) -> None:
         self._writer = Refusal(message)
+
+    def close(self, message: str) -> None:
+        """Every later use raises ClosedError, whoever else has the directory open."""
+        self._published = closed_door(message)
+        self._writer = Refusal(message, ClosedError)
 
 
 def after_prefix(prefix: bytes) -> bytes | None:

@@ -5,6 +5,7 @@ lsm_snapshot(name)   keep what is committed now readable under a name; its seqno
 lsm_release(name)    give a snapshot up
 lsm_flush()          write everything committed into SSTables
 lsm_compact()        merge all SSTables, dropping what no snapshot sees
+lsm_unlock(key)      give the passphrase of the schema's lsm tables, before one of them is first used
 """
 
 from __future__ import annotations
@@ -38,6 +39,15 @@ def register(connection: apsw.Connection, session: Session) -> None:
 
     # SQLite's own function does not see what Connection.last_insert_rowid knows.
     connection.create_scalar_function("last_insert_rowid", lambda *_nothing: session.last_insert_rowid(), 0, flags=apsw.SQLITE_INNOCUOUS)
+
+    def unlock(*given: Value) -> None:
+        key, schema = given if len(given) == 2 else (*given, "main")
+        if not isinstance(key, str) or not isinstance(schema, str):
+            raise UsageError("lsm_unlock: a passphrase is a text, and a schema is given by its name")
+        session.unlock(schema, key)
+
+    for count in (1, 2):
+        connection.create_scalar_function("lsm_unlock", unlock, count, flags=apsw.SQLITE_DIRECTONLY)
     add("lsm_seqno", 0, _seqno, changes=False)
     add("lsm_snapshot", 1, _snapshot, changes=True)
     add("lsm_release", 1, _release, changes=True)

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import weakref
+from collections.abc import Mapping
 from contextlib import suppress
+from os import environ
 
 import apsw
 
@@ -12,26 +14,36 @@ from ..engine.prepared import Host
 from ..errors import ClosedError, UsageError
 from ..options import Options
 from .catalog import Catalog
-from .engines import SUFFIX, SharedEngine, acquire, in_memory, release
+from .engines import SUFFIX, in_memory, open_engine
 from .transaction import BATCH_BYTES_MAX, Transaction
 
+KEY_VARIABLE = "LSMSQL_KEY"
 _FILE_SYSTEMS = ("unix", "win32")  # and their variants: the VFSs whose file names are names of the operating system
 
 
 class Session:
     """push_down: whether scans use what the planner finds (switched off by tests). batch_bytes_max: pending bytes of one transaction.
-    given_rowid: what last_insert_rowid() is when SQLite says 0.
+    given_rowid: what last_insert_rowid() is when SQLite says 0. accept: open engines that have not committed the same as their app.db.
 
     Engines stay open until `close`, also when their tables go or their schema is detached.
     """
 
-    def __init__(self, connection: apsw.Connection, key: str | bytes | None = None, options: Options | None = None) -> None:
+    def __init__(
+        self,
+        connection: apsw.Connection,
+        key: str | bytes | None = None,
+        options: Options | None = None,
+        keys: Mapping[str, str | bytes] | None = None,
+    ) -> None:
+        """key: of every schema that `keys` (by schema name) says nothing of; without either, the environment's LSMSQL_KEY."""
         # Weakly: SQLite holds our tables, and nothing sees through SQLite to collect a ring.
         self._connection: apsw.Connection = weakref.proxy(connection)
         weakref.finalize(connection, self.forget)
         self._key = key
+        self._keys = {name.lower(): each for name, each in (keys or {}).items()}
+        self.accept = False
         self._options = options
-        self._engines: dict[str, SharedEngine] = {}
+        self._engines: dict[str, Database] = {}
         self._transactions: dict[int, Transaction] = {}
         self._closed = False
         self.given_rowid = 0
@@ -46,31 +58,32 @@ class Session:
         if self._closed:
             raise ClosedError("the connection is closed")
         filename = self._filename(schema_name)
-        place = filename or f":memory: {schema_name.lower()}"
-        shared = self._engines.get(place)
+        place = self._place(schema_name, filename)
+        engine = self._engines.get(place)
         catalog = Catalog(self._connection, schema_name)
-        if shared is not None and not create:
-            return shared.database
+        if engine is not None and not create:
+            return engine
         expected = catalog.database_id()
         if expected is None and not create:
             raise UsageError(f"lsm: schema {schema_name} has no lsm tables")
-        if shared is None:
-            shared = self._open(filename, expected, catalog)
+        if engine is None:
+            engine = self._open(schema_name, filename, expected, catalog)
             try:
                 if expected is None:
-                    _require_unused(shared, filename)
-                elif expected != shared.database.database_id:
-                    raise UsageError(f"lsm: the engine directory {shared.path} belongs to another database than {filename}")
-                if shared.fresh:
-                    shared.fresh = False
-                    _drop_unnamed_trees(shared.database, catalog)
+                    _require_unused(engine, filename)
+                elif engine.first("drop the trees that no table has"):
+                    _drop_unnamed_trees(engine, catalog)
             except BaseException:
-                release(shared)
+                engine.close()
                 raise
-            self._engines[place] = shared
+            self._engines[place] = engine
         if expected is None:
-            catalog.start(shared.database.database_id)
-        return shared.database
+            catalog.start(engine.database_id)
+        return engine
+
+    @staticmethod
+    def _place(schema_name: str, filename: str) -> str:
+        return filename or f":memory: {schema_name.lower()}"
 
     def _filename(self, schema_name: str) -> str:
         """The schema's file, "" for one in memory. UsageError where an engine could not stand beside it."""
@@ -85,20 +98,32 @@ class Session:
             raise UsageError(f"lsm: schema {schema_name} is kept by the VFS {file_system}, not in a file of the operating system")
         return filename
 
-    def _open(self, filename: str, expected: bytes | None, catalog: Catalog) -> SharedEngine:
+    def _open(self, schema_name: str, filename: str, expected: bytes | None, catalog: Catalog) -> Database:
         if not filename:
             if expected is not None:
                 raise UsageError("lsm: this database in memory was copied from another one, whose rows are not here")
             return in_memory(self._options)
         path = filename + SUFFIX
+        # Without a catalog this database has nothing to say about what is in the directory.
+        host = None if expected is None else Host(filename, catalog.newest_commit_number(), expected, self.accept)
         try:
-            # Without a catalog this database has nothing to say about what is in the directory.
-            host = None if expected is None else lambda: Host(filename, catalog.newest_commit_number(), expected)
-            return acquire(path, self._options, self._key, create=expected is None, host=host)
+            return open_engine(path, self._options, self._key_of(schema_name), host)
         except UsageError as error:
             if expected is None:
                 raise
             raise UsageError(f"lsm: the rows of the lsm tables in {filename} cannot be read from {path}: {error}") from error
+
+    def _key_of(self, schema_name: str) -> str | bytes | None:
+        given = self._keys.get(schema_name.lower(), self._key)
+        return environ.get(KEY_VARIABLE) or None if given is None else given
+
+    def unlock(self, schema_name: str, key: str) -> None:
+        """Give the key of a schema's lsm tables, before one of them is first used."""
+        if not key:
+            raise UsageError("lsm: a passphrase is not empty")
+        if self._place(schema_name, self._filename(schema_name)) in self._engines:
+            raise UsageError(f"lsm: the lsm tables of schema {schema_name} are open already")
+        self._keys[schema_name.lower()] = key
 
     def last_insert_rowid(self) -> int:
         return self._connection.last_insert_rowid()
@@ -116,9 +141,9 @@ class Session:
         engines, self._engines = self._engines, {}
         self._transactions.clear()
         errors = []
-        for shared in engines.values():
+        for engine in engines.values():
             try:
-                release(shared)
+                engine.close()
             except Exception as error:
                 errors.append(error)
         if errors:
@@ -130,13 +155,12 @@ class Session:
             self.close()
 
 
-def _require_unused(shared: SharedEngine, filename: str) -> None:
+def _require_unused(engine: Database, filename: str) -> None:
     """A database without lsm tables may take over a directory only if no rows of another one are in it."""
-    engine = shared.database
     with engine.read_view() as view:
         for name in engine.tree_names():
             if name.startswith("sql:") and view.scan(engine.tree(name, create=False), limit=1).fill(1):
-                raise UsageError(f"lsm: the engine directory {shared.path} holds rows of another database than {filename}; move it away")
+                raise UsageError(f"lsm: the engine directory {engine.path} holds rows of another database than {filename}; move it away")
 
 
 def _drop_unnamed_trees(engine: Database, catalog: Catalog) -> None:

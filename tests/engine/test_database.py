@@ -14,6 +14,7 @@ import pytest
 
 import lsmsql
 from lsmsql import ClosedError, KeyUnavailableError, LockedError, Options, UsageError
+from lsmsql.engine import open_directories
 
 from .database_world import INLINE, KEY, memory, open_database, rows, table_paths, wal_paths
 
@@ -140,11 +141,41 @@ def test_keys_are_checked_before_anything_else() -> None:
         open_database(plain, key="key")
 
 
-def test_a_second_open_in_this_process_is_refused_at_once() -> None:
+def test_a_directory_opened_again_in_this_process_is_shared_until_the_last_one_closes() -> None:
     fs = memory()
-    with open_database(fs), pytest.raises(UsageError, match="already open"):
+    first, second = open_database(fs, key="secret"), open_database(fs, None, key="secret")
+    tree, same = first.tree("kv"), second.tree("kv")
+    tree.put(b"a", b"1")
+    assert same.get(b"a") == b"1" and second.seqno == 1
+    with second.batch() as batch:
+        batch.put(tree, b"b", b"2")
+    view = second.read_view()
+    first.close()
+    first.close()
+    for use in (lambda: tree.get(b"a"), lambda: tree.put(b"c", b"3"), lambda: first.tree("kv"), lambda: list(tree.scan()), first.batch):
+        with pytest.raises(ClosedError):
+            use()
+    same.put(b"c", b"3")
+    assert view.get(same, b"b") == b"2" and view.get(same, b"c") is None
+    with pytest.raises(UsageError, match="another key"):
+        open_database(fs, key="other")
+    with pytest.raises(UsageError, match="another key"):
         open_database(fs)
-    open_database(fs).close()
+    with pytest.raises(UsageError, match="other options"):
+        open_database(fs, replace(INLINE, block_bytes=512), key="secret")
+    second.close()
+    with open_database(fs, key="secret") as engine:
+        assert rows(engine.tree("kv")) == {b"a": b"1", b"b": b"2", b"c": b"3"}
+
+
+def test_a_dropped_database_leaves_the_directory_to_the_others() -> None:
+    fs = memory()
+    first, second = open_database(fs), open_database(fs)
+    with pytest.warns(ResourceWarning, match="unclosed"):
+        del first
+    second.tree("kv").put(b"a", b"1")
+    second.close()
+    assert open_directories.find(fs.identity("/db")) is None
 
 
 def test_another_process_is_told_who_holds_the_database(tmp_path: Path) -> None:

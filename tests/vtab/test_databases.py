@@ -152,7 +152,7 @@ def test_a_key_is_needed_again_and_the_same(path: str) -> None:
     db = connect(path, key="secret")
     db.execute(SCHEMA)
     db.execute("INSERT INTO t VALUES ('hidden text', 1)")
-    with pytest.raises(KeyUnavailableError):
+    with pytest.raises(UsageError, match="open in this process with another key"):
         connect(path, key="other").execute("SELECT * FROM t").fetchall()
     db.close()
     assert not any(b"hidden text" in file.read_bytes() for file in Path(path + "-lsm").iterdir() if file.is_file())

@@ -200,7 +200,7 @@ def test_a_failing_sync_rolls_everything_back(t: Connection, monkeypatch: pytest
 def test_reads_inside_begin_are_repeatable_and_a_stale_writer_is_busy(path: str) -> None:
     one, two = connect(path), connect(path)
     one.execute("CREATE VIRTUAL TABLE t USING lsm(id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 'a')")
-    assert one.engine is two.engine
+    assert one.engine.instance is two.engine.instance
     one.execute("BEGIN")
     assert rows(one) == [1]
     two.execute("INSERT INTO t VALUES (2, 'b')")
