@@ -24,6 +24,7 @@ ROOMS: dict[str, set[str]] = {
     "engine": {"engine/compaction", "engine/sstable", "engine/manifest", "engine/kernel", "engine/storage"},
     "vtab": {"engine", "engine/kernel"},
     "connection": {"vtab", "engine"},
+    "cli": {"connection", "vtab", "engine"},
     "": {"connection", "vtab", "engine", *COMMON},
     **{name: set() for name in COMMON},
 }

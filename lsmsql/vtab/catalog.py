@@ -11,12 +11,15 @@ what became of a prepared commit. A dropped table's tree is left alone here; a t
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from typing import Any
 
 import apsw
 
 from .tokenizer import always_quote
+
+_BUSY_MS = 1000
 
 
 class Catalog:
@@ -74,13 +77,27 @@ class Catalog:
 
     def newest_commit_number(self) -> int:
         """As `commit_number`, but what is committed now, whatever the connection's transaction began with."""
-        connection, filename = self._connection, self._connection.db_filename(self._name)
-        if not filename or connection.txn_state(self._name) != apsw.SQLITE_TXN_READ:
+        if self._connection.txn_state(self._name) != apsw.SQLITE_TXN_READ:
             return self.commit_number()
+        with self._from_outside() as committed:
+            return committed.commit_number()
+
+    def committed_trees(self) -> set[str]:
+        """As `trees`, but by what is committed now."""
+        with self._from_outside() as committed:
+            return committed.trees()
+
+    @contextmanager
+    def _from_outside(self) -> Iterator[Catalog]:
+        """The catalog as another connection sees it; where there can be none, in memory, as this one does."""
+        filename = self._connection.db_filename(self._name)
+        if not filename:
+            yield self
+            return
         other = apsw.Connection(filename)
         try:
-            other.set_busy_timeout(1000)
-            return Catalog(other, "main").commit_number()
+            other.set_busy_timeout(_BUSY_MS)
+            yield Catalog(other, "main")
         finally:
             other.close()
 

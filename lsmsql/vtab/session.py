@@ -117,6 +117,16 @@ class Session:
         given = self._keys.get(schema_name.lower(), self._key)
         return environ.get(KEY_VARIABLE) or None if given is None else given
 
+    def agree(self, *, accept: bool) -> int:
+        """Open main's engine and return the number of the last transaction. accept: make app.db say what the engine has, whatever it said.
+
+        HistoryError when the two have not committed the same and that is not accepted."""
+        self.accept = accept
+        number = self.engine("main").host_seqno
+        if accept:
+            Catalog(self._connection, "main").accept(number)
+        return number
+
     def unlock(self, schema_name: str, key: str) -> None:
         """Give the key of a schema's lsm tables, before one of them is first used."""
         if not key:

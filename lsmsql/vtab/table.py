@@ -131,6 +131,7 @@ class Table:
 
     def Destroy(self) -> None:
         self.transaction.drop(self)
+        self.transaction.dropped_trees.add(self.tree.name)
         Catalog(self._connection, self.schema_name).remove(self.schema.name)
 
     def Rename(self, name: str) -> None:

@@ -21,8 +21,8 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
-from ..errors import HistoryError, UsageError
-from .catalog import read_commit_number, write_commit_number
+from ..errors import Error, HistoryError, UsageError
+from .catalog import Catalog, read_commit_number, write_commit_number
 from .pending_cy import Pending
 from .sqlite_errors import stale_snapshot
 from .views_cy import SharedView, Views
@@ -47,6 +47,7 @@ class Transaction:
         self.views = Views(engine)
         self.pending = Pending(engine, self.views, batch_bytes_max)
         self._begun: set[object] = set()
+        self.dropped_trees: set[str] = set()  # of tables that this connection has dropped, committed or not
         self._prepared: PreparedCommit | None = None  # from Sync to Commit or Rollback
         self._prepared_state: tuple[int, int] | None = None
         self._marks: list[tuple[int, int]] = []  # (level, place in the batch), outermost first
@@ -204,8 +205,17 @@ class Transaction:
             if prepared is not None:
                 self._committed_seqno = prepared.seqno
                 prepared.commit()
+                if self.dropped_trees:
+                    self._reclaim(table.schema_name)
         finally:
             self._end(table)
+
+    def _reclaim(self, schema_name: str) -> None:
+        """Remove the trees of dropped tables, unless the committed catalog names them: the DROP may have been rolled back."""
+        dropped, self.dropped_trees = self.dropped_trees, set()
+        with suppress(Error, OSError, apsw.Error):  # The commit stands, and the next opening tries again.
+            for name in dropped - Catalog(self.connection, schema_name).committed_trees():
+                self.engine.drop_tree(name)
 
     def rollback(self, table: Table) -> None:
         prepared, self._prepared = self._prepared, None

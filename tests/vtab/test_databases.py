@@ -11,6 +11,7 @@ from pathlib import Path
 import apsw
 import pytest
 
+import lsmsql
 from lsmsql import KeyUnavailableError, Options, UsageError
 from lsmsql.connection import connect
 
@@ -284,3 +285,68 @@ def test_a_table_first_used_after_another_connection_changed_the_schema(path: st
             third.execute(f"SELECT * FROM {table}").fetchall()
     for connection in (third, other, db):
         connection.close()
+
+
+def test_keys_come_by_schema_by_function_and_from_the_environment(path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    other = str(tmp_path / "other.db")
+    for file, key in ((path, "one"), (other, "two")):
+        db = connect(file, key=key)
+        db.execute(SCHEMA)
+        db.execute("INSERT INTO t VALUES (?, 1)", (key,))
+        db.close()
+    both = "SELECT (SELECT a FROM main.t), (SELECT a FROM aux.t)"
+    for how in ("keys", "unlock", "environment"):
+        if how == "keys":
+            db = connect(path, key="one", keys={"AUX": "two"})
+        elif how == "unlock":
+            db = connect(path)
+            assert db.execute("SELECT lsm_unlock('one')").get is None
+        else:
+            monkeypatch.setenv("LSMSQL_KEY", "two")
+            db = connect(path, keys={"main": "one"})
+        db.execute("ATTACH ? AS aux", (other,))
+        if how == "unlock":
+            with pytest.raises(KeyUnavailableError):
+                db.execute("SELECT a FROM aux.t")
+            db.execute("SELECT lsm_unlock('two', 'aux')")
+        assert db.execute(both).get == ("one", "two")
+        if how == "unlock":
+            with pytest.raises(UsageError, match="open already"):
+                db.execute("SELECT lsm_unlock('two', 'aux')")
+            for wrong in ("lsm_unlock('')", "lsm_unlock(5)", "lsm_unlock('x', 'nowhere')"):
+                with pytest.raises(UsageError):
+                    db.execute(f"SELECT {wrong}")
+        db.close()
+    with pytest.raises(UsageError, match="32 bytes"):
+        connect(path, keys={"aux": b"short"})
+
+
+def test_the_engine_alone_and_sql_share_a_directory(path: str) -> None:
+    db = connect(path)
+    db.execute(SCHEMA)
+    db.execute("INSERT INTO t VALUES ('x', 1)")
+    with lsmsql.open(path + "-lsm") as engine:
+        engine.tree("mine").put(b"k", b"v")
+        assert db.execute("SELECT lsm_seqno()").get == engine.seqno == 2
+        db.close()
+        assert engine.tree("mine").get(b"k") == b"v"
+        db = connect(path)
+        assert db.execute("SELECT a FROM t").get == "x"
+    assert db.engine.tree("mine").get(b"k") == b"v"
+    db.execute("INSERT INTO t VALUES ('y', 1)")
+    db.close()
+
+
+def test_a_dropped_tables_rows_leave_with_the_next_commit(path: str) -> None:
+    db = connect(path)
+    db.execute(SCHEMA)
+    db.execute("INSERT INTO t VALUES ('x', 1); CREATE VIRTUAL TABLE u USING lsm(a); BEGIN; DROP TABLE t; ROLLBACK; INSERT INTO u VALUES (1)")
+    assert len(db.engine.tree_names()) == 2 and db.execute("SELECT a FROM t").get == "x"
+    db.execute("BEGIN; DROP TABLE t; INSERT INTO u VALUES (2); ROLLBACK; INSERT INTO u VALUES (2)")
+    assert len(db.engine.tree_names()) == 2 and db.execute("SELECT a FROM t").get == "x"
+    db.execute("BEGIN; DROP TABLE t; INSERT INTO u VALUES (3); COMMIT")
+    assert len(db.engine.tree_names()) == 1
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(a); DROP TABLE t")
+    db.execute("INSERT INTO u VALUES (4)")
+    assert len(db.engine.tree_names()) == 1
+    db.close()

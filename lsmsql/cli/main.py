@@ -1,0 +1,34 @@
+"""lsmsql: the command. Exit codes: 0 all is well, 1 something is wrong or was not done (said on stderr), 2 the arguments make no sense."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+
+import apsw
+
+from ..errors import Error
+from . import repair
+
+
+def parser() -> argparse.ArgumentParser:
+    """Of the whole command line."""
+    top = argparse.ArgumentParser(prog="lsmsql", description="Look after SQLite databases with lsm tables.")
+    commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    repair.add_to(commands)
+    return top
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command; returns its exit code."""
+    options = parser().parse_args(arguments)
+    try:
+        return int(options.run(options))
+    except (Error, apsw.Error, OSError) as error:
+        print(f"lsmsql {options.command}: {error}", file=sys.stderr)
+        return 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
