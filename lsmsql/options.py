@@ -43,7 +43,7 @@ class Options:
     recovery: str = "tolerate_tail"
     lock_timeout: float = 5.0
     background: bool = True
-    memtable_bytes: int = 64 * MIB
+    memtable_bytes: int = 96 * MIB
     sealed_max: int = 2
     cache_bytes: int = 128 * MIB
     compression: str = "zstd"
