@@ -63,6 +63,7 @@ def contents(number: int) -> dict[bytes, bytes]:
 def committer(kind: str, directory: str) -> Callable[[int], None]:
     if kind == "sql":
         connection = lsmsql.connect(os.path.join(directory, "app.db"), options=OPTIONS)
+        connection.execute("SELECT 1 FROM a LIMIT 1").fetchall()  # That opens the engine.
 
         def commit(number: int) -> None:
             with connection:
