@@ -4,9 +4,8 @@ from __future__ import annotations
 
 from ..engine.database import Database
 from ..engine.prepared import Host
-from ..errors import LockedError
 from ..options import Options
-from .sqlite_errors import as_busy
+from .sqlite_errors import locked_is_busy
 
 SUFFIX = "-lsm"
 
@@ -16,10 +15,8 @@ def open_engine(path: str, options: Options | None, key: str | bytes | None, hos
 
     BusyError when another process has it, UsageError when it is not there and may not be made or is open here with another key or other
     options, HistoryError when host and engine have not committed the same."""
-    try:
+    with locked_is_busy():
         return Database.open(path, options, key=key, create=host is None, host=host)
-    except LockedError as error:
-        raise as_busy(error) from error
 
 
 def in_memory(options: Options | None) -> Database:

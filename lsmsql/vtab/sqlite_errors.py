@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
+
 import apsw
 
 from ..errors import LockedError
@@ -28,8 +31,13 @@ def obeys_conflict_clause(error: BaseException) -> bool:
     return isinstance(error, apsw.ConstraintError) and not hasattr(error, "extendedresult")
 
 
-def as_busy(error: LockedError) -> apsw.BusyError:
-    return apsw.BusyError(str(error))
+@contextmanager
+def locked_is_busy() -> Iterator[None]:
+    """LockedError as SQLite's BUSY."""
+    try:
+        yield
+    except LockedError as error:
+        raise apsw.BusyError(str(error)) from error
 
 
 def stale_snapshot() -> apsw.BusyError:

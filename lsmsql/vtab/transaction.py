@@ -24,7 +24,7 @@ import apsw
 from ..errors import Error, HistoryError, UsageError
 from .catalog import Catalog, read_commit_number, write_commit_number
 from .pending_cy import Pending
-from .sqlite_errors import stale_snapshot
+from .sqlite_errors import locked_is_busy, stale_snapshot
 from .views_cy import SharedView, Views
 
 if TYPE_CHECKING:
@@ -128,7 +128,8 @@ class Transaction:
         if views.held and not self.connection.in_transaction:
             views.let_go()
         # SQLite has app.db's write lock by now. Whoever had it before us has committed there, but is maybe not yet done here.
-        self.engine.wait_settled()
+        with locked_is_busy():
+            self.engine.wait_settled()
         newest = self.engine.host_seqno
         if views.shared is not None and views.shared.view.seqno < newest:
             if views.held:
@@ -191,7 +192,8 @@ class Transaction:
             return
         state = batch.mark(), self.pending.serial
         if self._prepared is None:
-            self._prepared = self.engine.prepare(batch)
+            with locked_is_busy():
+                self._prepared = self.engine.prepare(batch)
         elif state != self._prepared_state:
             self._prepared_state = None  # Should this fail, the next Sync tries again.
             self._prepared.replace(batch.operations.payload(), tuple(batch.operations.trees()))

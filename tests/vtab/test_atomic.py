@@ -240,3 +240,15 @@ def test_attached_databases_commit_with_the_file_they_belong_to(path: str, tmp_p
             assert one.execute("SELECT x FROM o").fetchall() == expected == one.execute("SELECT a FROM t").fetchall()
             one.close()
     db.close()
+
+
+def test_who_writes_while_the_engine_is_held_by_a_prepared_commit_is_told_busy(pair: Connection) -> None:
+    batch = pair.engine.batch()
+    batch.put(pair.engine.tree("mine"), b"k", b"v")
+    prepared = pair.engine.prepare(batch)
+    with pytest.raises(apsw.BusyError, match="prepared"):
+        insert(pair, 2)
+    pair.execute("ROLLBACK")
+    prepared.abort()
+    insert(pair, 2)
+    assert content(pair) == [[1, 2]] * 3
