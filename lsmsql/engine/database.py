@@ -6,33 +6,36 @@ import threading
 import warnings
 from collections.abc import Iterable
 from pathlib import PurePath
-from types import TracebackType
 from weakref import WeakValueDictionary
 
 from ..errors import ClosedError, ConflictError, HistoryError, UsageError
 from ..options import DURABILITIES, Options
 from . import statistics
-from .arguments import of_one_directory, require_batch_of, require_name, require_path, require_tree_of
+from .arguments import require_batch_of, require_name, require_path, require_tree_of
 from .ingest import ingest
 from .instance import CLOSED, Instance
+from .manifest.version import Version
 from .manifest.version_edit import VersionEdit
 from .prepared import Host, PreparedCommit
-from .read_view import ReadView, View
+from .read_view import View
+from .readable import Readable
 from .reentry import refuse_reentry
 from .snapshot import Snapshot
 from .storage.filesystem import FileSystem, OsFileSystem
 from .storage.memory_filesystem import MemoryFileSystem
-from .tree import Moment, Refusal, Tree
+from .tree import Refusal, Tree
 from .write_batch import WriteBatch
 
 SQL_PREFIX = "sql:"
 
 
-class Database:
+class Database(Readable):
     """Made by `lsmsql.open`. Safe to use from several threads. Close it, or use it with `with`.
 
     path: the directory; options: those in force; database_id: 16 random bytes, for life.
     """
+
+    read_only = False
 
     def __init__(self, instance: Instance) -> None:
         self.instance = instance
@@ -60,8 +63,9 @@ class Database:
         create: bool = True,
         filesystem: FileSystem | None = None,
         host: Host | None = None,
+        lock_timeout: float | None = None,
     ) -> Database:
-        """See `lsmsql.open`. host: who decides about prepared commits (for the SQL layer)."""
+        """See `lsmsql.open`. host: who decides about prepared commits (for the SQL layer); lock_timeout: instead of the option."""
         require_path(path)
         if options is not None and not isinstance(options, Options):
             raise UsageError(f"options are lsmsql.Options, not {type(options).__name__}")
@@ -70,12 +74,25 @@ class Database:
         path = str(path)
         if path in ("", ":memory:") and filesystem is None:
             path, filesystem = "/memory", MemoryFileSystem()
-        return cls(Instance.open(filesystem or OsFileSystem(), path, options, key, create, host))
+        return cls(Instance.open(filesystem or OsFileSystem(), path, options, key, create, host, lock_timeout))
+
+    @classmethod
+    def join(
+        cls,
+        path: str,
+        options: Options | None = None,
+        *,
+        key: str | bytes | None = None,
+        filesystem: FileSystem | None = None,
+        host: Host | None = None,
+    ) -> Database | None:
+        """As `open`, where this process has the directory open already; None where it has not."""
+        instance = Instance.join(filesystem or OsFileSystem(), path, options, key, host)
+        return cls(instance) if instance is not None else None
 
     @property
-    def seqno(self) -> int:
-        """Of the last published commit."""
-        return self._published.seqno
+    def _version(self) -> Version:
+        return self._line.version
 
     # Trees.
 
@@ -102,24 +119,17 @@ class Database:
                 if not create:
                     raise UsageError(f"there is no tree {name!r}")
                 self._commits.check()
-                tree_id = self._line.version.next_tree_id
+                tree_id = self._version.next_tree_id
                 self._edit(VersionEdit(trees_created=((tree_id, name),)))
             writer = self._commits if writable else Refusal(f"tree {name!r} belongs to SQL: write to it through its table")
             tree = self._trees[name, writable] = Tree(self, self._published, tree_id, name, writer)
             return tree
-
-    def _tree_id(self, name: str) -> int | None:
-        return next((tree_id for tree_id, other in self._line.version.trees.items() if other == name), None)
 
     def _edit(self, edit: VersionEdit) -> None:
         try:
             self._line.install(edit)
         except ValueError as error:  # It does not fit the version: nothing has happened.
             raise UsageError(str(error)) from None
-
-    def tree_names(self) -> list[str]:
-        self._require_open()
-        return sorted(self._line.version.trees.values())
 
     def drop_tree(self, name: str) -> None:
         """Remove a tree and all its history; open views and scans keep what they see. UsageError if there is none."""
@@ -195,36 +205,7 @@ class Database:
             for key, _ in tree.scan(lower, upper):
                 batch.delete(tree, key)
 
-    # Reading as of a moment.
-
-    def read_view(self, seqno: int | None = None) -> ReadView:
-        """Everything as of a seqno (default: now). HistoryError when it is not retained, or lies in the future."""
-        self._require_open()
-        if seqno is not None and not isinstance(seqno, int):
-            raise UsageError(f"a seqno is an int, not {type(seqno).__name__}; for a name or snapshot pass snapshot= to the tree's reads")
-        return ReadView(self, self._pins, seqno)
-
-    def current_view(self) -> View:
-        """Everything as of now, for a short read: cheaper than `read_view()`, as it pins no history."""
-        self._require_open()
-        return View(self, self._published)
-
-    def view_at(self, moment: Moment | None) -> tuple[ReadView, bool]:
-        """The view for a `snapshot=` argument, and whether the caller must close it."""
-        if isinstance(moment, (ReadView, Snapshot)) and not of_one_directory(moment, self):
-            raise UsageError("the view or snapshot belongs to another database")
-        if isinstance(moment, ReadView):
-            return moment, False
-        if isinstance(moment, Snapshot):
-            return self.read_view(moment.seqno), True
-        if isinstance(moment, str):
-            names = self.snapshots()
-            if moment not in names:
-                raise HistoryError(f"there is no snapshot named {moment!r}")
-            return self.read_view(names[moment]), True
-        if moment is not None and not isinstance(moment, int):
-            raise UsageError(f"a moment is a view, a snapshot, its name or a seqno, not {type(moment).__name__}")
-        return self.read_view(moment), True
+    # Snapshots.
 
     def snapshot(self, name: str | None = None) -> Snapshot:
         """Keep the history of now readable: while the snapshot is open or, with a name, until `release(name)`, in later processes too.
@@ -236,7 +217,7 @@ class Database:
         require_name(name)
         with self._commits.held():
             self._commits.check()
-            if name in self._line.version.snapshots:
+            if name in self._version.snapshots:
                 raise ConflictError(f"there is a snapshot named {name!r} already")
             # Before the name is durable: a power loss must not take the commits that it promises.
             self._commits.sync()
@@ -254,11 +235,6 @@ class Database:
         self._commits.check()
         self._edit(VersionEdit(snapshots_released=(name,)))
 
-    def snapshots(self) -> dict[str, int]:
-        """The named snapshots and their seqnos."""
-        self._require_open()
-        return dict(self._line.version.snapshots)
-
     # Upkeep.
 
     def flush(self) -> None:
@@ -275,7 +251,7 @@ class Database:
         self.flush()
         if tree is not None:
             require_tree_of(self, tree)
-        for tree_id in [tree.id] if tree is not None else sorted(self._line.version.trees):
+        for tree_id in [tree.id] if tree is not None else sorted(self._version.trees):
             self._upkeep.compact_all(tree_id)
 
     def wait_idle(self) -> None:
@@ -286,7 +262,7 @@ class Database:
     def statistics(self) -> statistics.Statistics:
         """Counters since opening and sizes now; see statistics.py for the names."""
         self._require_open()
-        return statistics.gather(self._line, self._commits, self._upkeep, self._pins)
+        return statistics.gather(self._line, self._commits, self._upkeep, self.instance.pins)
 
     # The end.
 
@@ -313,12 +289,6 @@ class Database:
             self._closed = True
             self.instance.leave()
             warnings.warn(f"unclosed {self!r}", ResourceWarning, stacklevel=2, source=self)
-
-    def __enter__(self) -> Database:
-        return self
-
-    def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
-        self.close()
 
     def __repr__(self) -> str:
         return f"<lsmsql.Database {self.path!r}{', closed' if self._closed or self.instance.closed else ''}>"

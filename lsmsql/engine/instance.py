@@ -12,7 +12,7 @@ from collections.abc import Hashable
 from functools import partial
 from hashlib import blake2b
 
-from ..errors import ClosedError, UsageError
+from ..errors import ClosedError, LockedError, UsageError
 from ..options import Options
 from . import open_directories
 from .background import Background, Inline
@@ -65,22 +65,46 @@ class Instance:
         self.closed = ""
 
     @classmethod
-    def open(cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, create: bool, host: Host | None = None) -> Instance:
-        """See `lsmsql.open`. What this process has open already is shared."""
+    def open(
+        cls,
+        fs: FileSystem,
+        path: str,
+        options: Options | None,
+        key: str | bytes | None,
+        create: bool,
+        host: Host | None = None,
+        lock_timeout: float | None = None,
+    ) -> Instance:
+        """See `Database.open`. What this process has open already is shared."""
         with open_directories.changing:
-            return cls._open(fs, path, options, key, create, host)
+            timeout = (options or Options()).lock_timeout if lock_timeout is None else lock_timeout
+            return cls._open(fs, path, options, key, create, host, timeout)
 
     @classmethod
-    def _open(cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, create: bool, host: Host | None) -> Instance:
+    def join(cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, host: Host | None) -> Instance | None:
+        """What this process has open at a path, with one user more; None if that is nothing."""
+        with open_directories.changing:
+            directory = fs.absolute(path)
+            shared = open_directories.find(fs.identity(directory)) if fs.exists(directory) else None
+            if not isinstance(shared, Instance) or shared.closed:
+                return None
+            shared._join(options, _digest(key), host)
+            return shared
+
+    @classmethod
+    def _open(
+        cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, create: bool, host: Host | None, timeout: float
+    ) -> Instance:
         directory = _directory_at(fs, path, create)
         digest = _digest(key)
         try:
             identity = fs.identity(directory)
-            shared = open_directories.find(identity)
-            if isinstance(shared, Instance) and not shared.closed:
-                shared._join(options, digest, host)
+            shared = cls.join(fs, path, options, key, host)
+            if shared is not None:
                 return shared
-            lock = fs.lock(fs.join(directory, file_name(FileKind.LOCK)), (options or Options()).lock_timeout)
+            lock = fs.lock(fs.join(directory, file_name(FileKind.LOCK)), timeout)
+        except LockedError as error:
+            raise LockedError(f"{error}; it can be read meanwhile: open it for reading only (read_only=True; in SQL mode=ro)") from None
         except NotADirectoryError:
             raise UsageError(f"{path} is a file; give the path of a database's directory, or of one to be made") from None
         instance: Instance | None = None

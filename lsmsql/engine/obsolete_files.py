@@ -52,10 +52,11 @@ class ObsoleteFiles:
                 path, table = self._tables.pop(file_id)
                 close_table(table)
                 self._paths.append(path)
-            self._paths = [path for path in self._paths if not self._remove(path)]
+            self._paths = [path for path in self._paths if not self.remove(path)]
             return self.waiting
 
-    def _remove(self, path: str) -> bool:
+    def remove(self, path: str) -> bool:
+        """False if it stays."""
         try:
             self._fs.remove(path)
         except FileNotFoundError:

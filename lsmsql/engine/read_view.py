@@ -11,7 +11,6 @@ from .arguments import require_batch_of, require_bound, require_items, require_n
 from .kernel import Kind, Scan
 from .kernel import get as kernel_get
 from .kernel import get_many as kernel_get_many
-from .pins import Pins
 from .read_state import Published, ReadState
 from .write_batch import WriteBatch
 
@@ -23,6 +22,13 @@ class AnyTree(Protocol):
     def id(self) -> int: ...
     @property
     def database(self) -> object: ...
+
+
+class Pinning(Protocol):
+    """Who knows which seqnos can be read, and keeps those that are in use readable."""
+
+    def pin(self, seqno: int | None = None) -> tuple[int, ReadState]: ...
+    def release(self, seqno: int) -> None: ...
 
 
 class View:
@@ -127,7 +133,7 @@ class ReadView(View):
 
     __slots__ = ("_pins",)
 
-    def __init__(self, database: object, pins: Pins, seqno: int | None = None) -> None:
+    def __init__(self, database: object, pins: Pinning, seqno: int | None = None) -> None:
         """seqno: None for the last published. HistoryError when it is not retained, or not yet there."""
         self._state: ReadState | None = None
         self.database = database

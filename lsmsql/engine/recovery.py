@@ -52,16 +52,16 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
     else:
         # The process that renamed CURRENT may have been killed before it synced that; what follows must not outlive what it stands on.
         fs.sync_directory(directory)
-        keyring = _open_keyring(fs, directory, current.encrypted, key)
+        keyring = open_keyring(fs, directory, current.encrypted, key)
         manifest = Manifest.open(fs, directory, keyring)
         if options is None:
-            options = _saved_options(fs, directory, manifest.options_text)
+            options = saved_options(fs, directory, manifest.options_text)
     manifest.rotate_bytes = options.manifest_bytes  # Known only now, if it was saved.
     line = VersionLine(fs, directory, keyring, manifest, options, BlockCache(options.cache_bytes))
     tables: dict[int, Table] = {}
     try:
         _open_tables(line, tables)
-        _refuse_lost_wals(line)
+        refuse_lost_wals(fs, directory, line.version, keyring)
         if host is not None:
             host.require_its_own(directory, line.database_id)
         replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options, host)
@@ -90,7 +90,8 @@ def _create(fs: FileSystem, directory: str, options: Options | None, key: str | 
     return keyring, Manifest.create(fs, directory, keyring, options.to_text()), options
 
 
-def _open_keyring(fs: FileSystem, directory: str, encrypted: bool, key: str | bytes | None) -> Keyring | None:
+def open_keyring(fs: FileSystem, directory: str, encrypted: bool, key: str | bytes | None) -> Keyring | None:
+    """None for a database that is not encrypted, for which a key is a UsageError."""
     if encrypted:
         return Keyring.open(fs, directory, key)
     if key is not None:
@@ -98,7 +99,8 @@ def _open_keyring(fs: FileSystem, directory: str, encrypted: bool, key: str | by
     return None
 
 
-def _saved_options(fs: FileSystem, directory: str, text: str) -> Options:
+def saved_options(fs: FileSystem, directory: str, text: str) -> Options:
+    """The options as the manifest keeps them."""
     try:
         return Options.from_text(text)
     except UsageError as error:
@@ -110,24 +112,28 @@ def _open_tables(line: VersionLine, tables: dict[int, Table]) -> None:
     for record in version.tables():
         table = open_table(line.fs, line.directory, record, line.keyring, line.cache, database_id=line.database_id)
         tables[record.file_id] = table
-        if table.source.properties.edit_number > version.number:
-            message = f"the SSTable knows of version edit {table.source.properties.edit_number}, but the manifest ends at {version.number}"
-            raise CorruptionError(table.source.path, None, message, "the manifest is older than the SSTable: restore the newer one")
+        require_known(table, version)
 
 
-def _refuse_lost_wals(line: VersionLine) -> None:
+def require_known(table: Table, version: Version) -> None:
+    """CorruptionError if the table was written by someone who knew of later edits than the version."""
+    if table.source.properties.edit_number > version.number:
+        message = f"the SSTable knows of version edit {table.source.properties.edit_number}, but the manifest ends at {version.number}"
+        raise CorruptionError(table.source.path, None, message, "the manifest is older than the SSTable: restore the newer one")
+
+
+def refuse_lost_wals(fs: FileSystem, directory: str, version: Version, keyring: Keyring | None) -> None:
     """CorruptionError if a WAL is newer than all those that the manifest names and yet holds more than its catalog.
 
     Commits go into a WAL only after the edit that names it is durable, so that edit must have been damaged. Other WALs that nothing names
     were flushed or discarded, by an edit at which a newer one was live, or their making was interrupted."""
-    fs = line.fs
-    newest = max(line.version.wals, default=0)
-    for name in fs.list(line.directory):
+    newest = max(version.wals, default=0)
+    for name in fs.list(directory):
         parsed = parse_file_name(name)
         if parsed is None or parsed.kind is not FileKind.WAL or parsed.number <= newest:
             continue
-        path = fs.join(line.directory, name)
-        end = catalog_end(fs, path, parsed.number, line.keyring)
+        path = fs.join(directory, name)
+        end = catalog_end(fs, path, parsed.number, keyring)
         if end is not None and fs.size(path) > end:
             message = "the WAL holds commits, but the manifest does not name it"
             raise CorruptionError(path, end, message, "the manifest is older than the WAL: restore the newer one")

@@ -11,6 +11,7 @@ What damage means depends on `options.recovery`:
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 
 from ..errors import CorruptionError, UsageError
@@ -45,7 +46,9 @@ class Replayed:
 
 
 @dataclass
-class _OldWal:
+class OldWal:
+    """A WAL that somebody else has written, known by its first record."""
+
     wal_id: int
     path: str
     cipher: FileCipher | None
@@ -62,18 +65,12 @@ def replay_wals(
 
     host: decides a commit that was prepared and has no outcome; without one that is a UsageError. CorruptionError, with file and offset, for
     a missing WAL and for damage that the recovery mode does not take."""
-    wals = [_open_catalog(fs, directory, wal_id, version, database_id, keyring) for wal_id in version.wals]
-    known: dict[int, Predecessor] = {}
-    for wal in wals:  # Ascending, so a later WAL's word on where an earlier one ends counts: a recovery may have cut it.
-        known.update({predecessor.wal_id: predecessor for predecessor in wal.catalog.predecessors})
+    wals = [open_catalog(fs, directory, wal_id, version, database_id, keyring) for wal_id in version.wals]
+    learn_lengths(wals, version)
     result = Replayed(host_seqno=version.host_seqno)
     if wals:
         result.previous = wals[0].first.previous
     for number, wal in enumerate(wals):
-        if wal.wal_id in known:
-            wal.length, wal.synced = known[wal.wal_id].length, known[wal.wal_id].synced
-        elif wal.wal_id == version.wal_synced[0]:
-            wal.synced = version.wal_synced[1]
         # What the next WAL continues from is the outcome that the recovery which began it has found.
         later = wals[number + 1].first.previous if number + 1 < len(wals) else None
         whole = _Replay(fs, wal, version, options, result, host, later).run()
@@ -83,7 +80,19 @@ def replay_wals(
     return result
 
 
-def _open_catalog(fs: FileSystem, directory: str, wal_id: int, version: Version, database_id: bytes, keyring: Keyring | None) -> _OldWal:
+def learn_lengths(wals: Sequence[OldWal], version: Version) -> None:
+    """Note of every WAL of a version what the others, given in ascending order, and the manifest know of its length."""
+    known: dict[int, Predecessor] = {}
+    for wal in wals:  # Ascending, so a later WAL's word on where an earlier one ends counts: a recovery may have cut it.
+        known.update({predecessor.wal_id: predecessor for predecessor in wal.catalog.predecessors})
+    for wal in wals:
+        if wal.wal_id in known:
+            wal.length, wal.synced = known[wal.wal_id].length, known[wal.wal_id].synced
+        elif wal.wal_id == version.wal_synced[0]:
+            wal.synced = version.wal_synced[1]
+
+
+def open_catalog(fs: FileSystem, directory: str, wal_id: int, version: Version, database_id: bytes, keyring: Keyring | None) -> OldWal:
     """Read the first record. It was durable before the manifest named the WAL, so no recovery mode may do without it."""
     path = fs.join(directory, file_name(FileKind.WAL, wal_id))
     cipher = keyring.cipher(wal_id) if keyring else None
@@ -106,7 +115,7 @@ def _open_catalog(fs: FileSystem, directory: str, wal_id: int, version: Version,
     if catalog.edit > version.number:
         message = f"the WAL knows of version edit {catalog.edit}, but the manifest ends at {version.number}"
         raise CorruptionError(path, 0, message, "the manifest is older than the WAL: restore the newer one")
-    return _OldWal(wal_id, path, cipher, catalog, first)
+    return OldWal(wal_id, path, cipher, catalog, first)
 
 
 def catalog_end(fs: FileSystem, path: str, wal_id: int, keyring: Keyring | None) -> int | None:
@@ -125,23 +134,89 @@ def _first_record(fs: FileSystem, path: str) -> bytes:
         file.close()
 
 
-class _Replay:
-    """One WAL into one arena."""
+class WalRecords:
+    """One WAL into one arena: which record may come behind which. result: where that has led to, and before it where the WALs before ended.
 
-    def __init__(
-        self, fs: FileSystem, wal: _OldWal, version: Version, options: Options, result: Replayed, host: Host | None, later: int | None
-    ) -> None:
-        """later: the last commit before the next WAL, if there is one."""
-        self._host = host
-        self._later = later
-        self._prepared: Record | None = None
-        self._fs = fs
+    lenient: as recovery mode "skip_corrupt" wants it. prepared: a commit that waits for its outcome.
+    """
+
+    def __init__(self, wal: OldWal, version: Version, result: Replayed, arena: MemtableArena, lenient: bool = False) -> None:
+        self.prepared: Record | None = None
         self._wal = wal
         self._version = version
-        self._mode = options.recovery
         self._result = result
-        self._arena = MemtableArena(options.memtable_bytes)
+        self._arena = arena
+        self._lenient = lenient
         self._commits = 0
+
+    def take(self, record: Record) -> str:
+        """Take one record; why it cannot follow the one before it, "" if it does."""
+        result, kind, prepared, lenient = self._result, record.kind, self.prepared, self._lenient
+        if kind in (RecordKind.OUTCOME_COMMIT, RecordKind.OUTCOME_ABORT):
+            if prepared is None or prepared.seqno != record.seqno:
+                return f"record of the outcome of seqno {record.seqno}, which was not prepared"
+            self.settle(kind == RecordKind.OUTCOME_COMMIT)
+            return ""
+        if kind not in (RecordKind.COMMIT, RecordKind.PREPARE):
+            raise CorruptionError(self._wal.path, record.offset, f"record kind {kind} is unknown here", "a newer version may have written it")
+        if prepared is not None and not (kind == RecordKind.PREPARE and record.seqno == prepared.seqno):
+            if not lenient:
+                return f"record of seqno {record.seqno} after seqno {prepared.seqno}, which was prepared and has no outcome"
+            self.settle(record.previous >= prepared.seqno)  # Its outcome was damaged.
+        if (record.previous != result.previous and not lenient) or record.seqno <= result.previous:
+            return f"record of seqno {record.seqno} after {record.previous} follows seqno {result.previous}"
+        if record.seqno - 1 > max(result.seqno, self._version.last_seqno) and not lenient:
+            # Seqnos that are not in the WAL are those of ingested rows, and their edit was durable before this record was written.
+            return f"the commit before this one, seqno {record.seqno - 1}, is in no WAL and no SSTable"
+        if kind == RecordKind.PREPARE:
+            self.prepared = record  # Or prepared again, with another batch.
+        else:
+            self._add(record)
+        return ""
+
+    def _add(self, record: Record) -> None:
+        self._arena.begin()
+        try:
+            self._arena.append(record.payload)
+        except ValueError as error:
+            raise CorruptionError(self._wal.path, record.offset, str(error)) from None
+        self._arena.index(record.seqno)
+        self._commits += 1
+        result = self._result
+        result.previous = record.seqno
+        result.seqno = max(result.seqno, record.seqno)
+
+    def settle(self, committed: bool) -> None:
+        """The outcome of what is prepared."""
+        prepared, self.prepared = self.prepared, None
+        assert prepared is not None
+        result = self._result
+        result.seqno = max(result.seqno, prepared.seqno)
+        if committed:
+            self._add(prepared)
+            result.host_seqno = prepared.seqno
+
+
+def undecided(path: str, prepared: Record) -> UsageError:
+    """For a WAL whose last commit was prepared, and nobody can say what became of it."""
+    return UsageError(
+        f"{path} ends in a transaction, seqno {prepared.seqno}, that only the SQLite database beside it can decide: "
+        "open that with lsmsql.connect() and read from one of its lsm tables"
+    )
+
+
+class _Replay(WalRecords):
+    """A whole WAL, as recovery reads it."""
+
+    def __init__(
+        self, fs: FileSystem, wal: OldWal, version: Version, options: Options, result: Replayed, host: Host | None, later: int | None
+    ) -> None:
+        """later: the last commit before the next WAL, if there is one."""
+        super().__init__(wal, version, result, MemtableArena(options.memtable_bytes), options.recovery == "skip_corrupt")
+        self._host = host
+        self._later = later
+        self._fs = fs
+        self._mode = options.recovery
 
     def run(self) -> bool:
         """Read it all; False if what comes after it must be discarded."""
@@ -180,7 +255,7 @@ class _Replay:
 
     def _decide(self) -> None:
         """A prepared commit is the last thing in the WAL: find out what became of it."""
-        prepared = self._prepared
+        prepared = self.prepared
         if prepared is None:
             return
         if self._later is not None:
@@ -188,21 +263,8 @@ class _Replay:
         elif self._host is not None:
             committed = self._host.committed >= prepared.seqno
         else:
-            path = self._wal.path
-            raise UsageError(
-                f"{path} ends in a transaction, seqno {prepared.seqno}, that only the SQLite database beside it can decide: "
-                "open that with lsmsql.connect() and read from one of its lsm tables"
-            )
-        self._settle(committed)
-
-    def _settle(self, committed: bool) -> None:
-        prepared, self._prepared = self._prepared, None
-        assert prepared is not None
-        result = self._result
-        result.seqno = max(result.seqno, prepared.seqno)
-        if committed:
-            self._add(prepared)
-            result.host_seqno = prepared.seqno
+            raise undecided(self._wal.path, prepared)
+        self.settle(committed)
 
     def _read(self) -> bytes:
         """The file up to where it ends by a later WAL's word: a recovery may have cut it there. Synced, since what is read is relied on."""
@@ -218,50 +280,12 @@ class _Replay:
     def _index(self, records: list[Record]) -> int | None:
         """Index records into the arena; the offset of the first that cannot follow the one before it, else None."""
         for record in records:
-            problem = self._take(record)
+            problem = self.take(record)
             if problem:
                 self._damage(record.offset, problem, torn=False)
                 if self._mode != "skip_corrupt":
                     return record.offset
         return None
-
-    def _take(self, record: Record) -> str:
-        """Take one record; why it cannot follow the one before it, "" if it does."""
-        result, kind, prepared = self._result, record.kind, self._prepared
-        lenient = self._mode == "skip_corrupt"
-        if kind in (RecordKind.OUTCOME_COMMIT, RecordKind.OUTCOME_ABORT):
-            if prepared is None or prepared.seqno != record.seqno:
-                return f"record of the outcome of seqno {record.seqno}, which was not prepared"
-            self._settle(kind == RecordKind.OUTCOME_COMMIT)
-            return ""
-        if kind not in (RecordKind.COMMIT, RecordKind.PREPARE):
-            raise CorruptionError(self._wal.path, record.offset, f"record kind {kind} is unknown here", "a newer version may have written it")
-        if prepared is not None and not (kind == RecordKind.PREPARE and record.seqno == prepared.seqno):
-            if not lenient:
-                return f"record of seqno {record.seqno} after seqno {prepared.seqno}, which was prepared and has no outcome"
-            self._settle(record.previous >= prepared.seqno)  # Its outcome was damaged.
-        if (record.previous != result.previous and not lenient) or record.seqno <= result.previous:
-            return f"record of seqno {record.seqno} after {record.previous} follows seqno {result.previous}"
-        if record.seqno - 1 > max(result.seqno, self._version.last_seqno) and not lenient:
-            # Seqnos that are not in the WAL are those of ingested rows, and their edit was durable before this record was written.
-            return f"the commit before this one, seqno {record.seqno - 1}, is in no WAL and no SSTable"
-        if kind == RecordKind.PREPARE:
-            self._prepared = record  # Or prepared again, with another batch.
-        else:
-            self._add(record)
-        return ""
-
-    def _add(self, record: Record) -> None:
-        self._arena.begin()
-        try:
-            self._arena.append(record.payload)
-        except ValueError as error:
-            raise CorruptionError(self._wal.path, record.offset, str(error)) from None
-        self._arena.index(record.seqno)
-        self._commits += 1
-        result = self._result
-        result.previous = record.seqno
-        result.seqno = max(result.seqno, record.seqno)
 
     def _damage(self, offset: int, message: str, *, torn: bool) -> None:
         """Raise CorruptionError unless the recovery mode takes this damage. torn: an interrupted append may have left it."""

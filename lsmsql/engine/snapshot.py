@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from .pins import Pins
-from .read_view import ReadView
+from .read_view import Pinning, ReadView
 
 
 class Snapshot:
@@ -16,7 +15,7 @@ class Snapshot:
 
     __slots__ = ("_open", "_pins", "database", "name", "seqno")
 
-    def __init__(self, database: object, pins: Pins, seqno: int | None = None, name: str | None = None) -> None:
+    def __init__(self, database: object, pins: Pinning, seqno: int | None = None, name: str | None = None) -> None:
         self._open = False
         self.database = database
         self._pins = pins

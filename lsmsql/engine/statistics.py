@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 from .commit import CommitLine
-from .kernel import COMPILED
+from .follower import Follower
+from .kernel import COMPILED, BlockCache
 from .manifest.version import LEVELS
 from .pins import Pins
+from .read_state import Published
 from .upkeep import Upkeep
 from .version_line import VersionLine
 
@@ -13,18 +15,50 @@ Statistics = dict[str, int | float | str]
 
 
 def gather(line: VersionLine, commits: CommitLine, upkeep: Upkeep, pins: Pins) -> Statistics:
-    """A new dict; the keys are the same every time. Bytes and counts are integers, times seconds."""
-    state = line.published.state
+    """Of a Database. A new dict; the keys are the same every time. Bytes and counts are integers, times seconds."""
+    return {
+        **_of_moment(line.published, encrypted=line.keyring is not None, pins=len(pins)),
+        "wal_bytes_written": commits.bytes_written,
+        "commits": commits.commits,
+        "commit_groups": commits.groups,
+        "slowdowns": commits.pressure.pace.count,
+        "slowdown_seconds": commits.pressure.pace.seconds,
+        "stops": commits.pressure.stops,
+        "flushes": upkeep.flushes,
+        "flushed_bytes": upkeep.flushed_bytes,
+        "compactions": upkeep.compactions,
+        "moves": upkeep.moves,
+        "compacted_bytes_read": upkeep.compacted_bytes_read,
+        "compacted_bytes_written": upkeep.compacted_bytes_written,
+        **_of_cache(line.cache),
+        "obsolete_files": line.obsolete.waiting,
+        "removed_files": line.obsolete.removed,
+        "error": repr(upkeep.error) if upkeep.error else "",
+    }
+
+
+def gather_reader(follower: Follower) -> Statistics:
+    """Of a ReadOnlyDatabase, likewise; of the moment that it shows."""
+    return {
+        **_of_moment(follower.published, encrypted=follower.keyring is not None, pins=len(follower.moments)),
+        "refreshes": follower.refreshes,
+        "opened_tables": follower.opened,
+        **_of_cache(follower.cache),
+    }
+
+
+def _of_moment(published: Published, *, encrypted: bool, pins: int) -> Statistics:
+    state = published.state
     version = state.version
     generations = state.generations
     result: Statistics = {
         "kernels": "compiled" if COMPILED else "plain",
-        "encrypted": int(line.keyring is not None),
-        "seqno": line.published.seqno,
+        "encrypted": int(encrypted),
+        "seqno": published.seqno,
         "floor": version.floor,
         "trees": len(version.trees),
         "snapshots": len(version.snapshots),
-        "pins": len(pins),
+        "pins": pins,
         "edit": version.number,
         "tables": sum(1 for _ in version.tables()),
         "table_bytes": sum(table.size for table in version.tables()),
@@ -40,25 +74,15 @@ def gather(line: VersionLine, commits: CommitLine, upkeep: Upkeep, pins: Pins) -
         "memtable_bytes": sum(generation.arena.size for generation in generations),
         "memtable_entries": sum(generation.arena.entries for generation in generations),
         "wal_bytes": sum(generation.wal.length for generation in generations),
-        "wal_bytes_written": commits.bytes_written,
-        "commits": commits.commits,
-        "commit_groups": commits.groups,
-        "slowdowns": commits.pressure.pace.count,
-        "slowdown_seconds": commits.pressure.pace.seconds,
-        "stops": commits.pressure.stops,
-        "flushes": upkeep.flushes,
-        "flushed_bytes": upkeep.flushed_bytes,
-        "compactions": upkeep.compactions,
-        "moves": upkeep.moves,
-        "compacted_bytes_read": upkeep.compacted_bytes_read,
-        "compacted_bytes_written": upkeep.compacted_bytes_written,
-        "cache_bytes": line.cache.used,
-        "cache_capacity": line.cache.capacity,
-        "cache_hits": line.cache.hits,
-        "cache_misses": line.cache.misses,
-        "cache_evictions": line.cache.evictions,
-        "obsolete_files": line.obsolete.waiting,
-        "removed_files": line.obsolete.removed,
-        "error": repr(upkeep.error) if upkeep.error else "",
     }
     return result
+
+
+def _of_cache(cache: BlockCache) -> Statistics:
+    return {
+        "cache_bytes": cache.used,
+        "cache_capacity": cache.capacity,
+        "cache_hits": cache.hits,
+        "cache_misses": cache.misses,
+        "cache_evictions": cache.evictions,
+    }

@@ -191,6 +191,10 @@ class Tree:
         if isinstance(self._writer, Refusal):
             self._writer.put(self.id, b"", b"")
 
+    def move_to(self, published: Published) -> None:
+        """Read from another published state from now on (a reader's, which is replaced whole)."""
+        self._published = published
+
     def refuse_writes(self, message: str) -> None:
         self._writer = Refusal(message)
 

@@ -68,6 +68,11 @@ def read_current(fs: FileSystem, directory: str) -> Current | None:
     except FileNotFoundError:
         _require_unborn(fs, directory, path)
         return None
+    return parse_current(path, data)
+
+
+def parse_current(path: str, data: bytes) -> Current:
+    """What the bytes of CURRENT say; CorruptionError when they are damaged."""
     if len(data) != CURRENT_BYTES:
         raise CorruptionError(path, None, f"CURRENT has {len(data)} bytes instead of {CURRENT_BYTES}")
     fields, (check,) = data[: _FIELDS.size], _CHECK.unpack(data[_FIELDS.size :])

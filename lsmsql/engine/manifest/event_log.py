@@ -60,11 +60,12 @@ def replay(fs: FileSystem, directory: str, current: Current, snapshot: Version, 
         raise CorruptionError(path, end.offset, end.reason, "edits behind the damage would be lost")
     version = snapshot
     for record in records:
-        version = _after(path, version, record, current)
+        version = after_record(path, version, record, current)
     return version
 
 
-def _after(path: str, version: Version, record: Record, current: Current) -> Version:
+def after_record(path: str, version: Version, record: Record, current: Current) -> Version:
+    """The version after one more record of the event log; CorruptionError when it cannot be the next."""
     if record.ordinal == 0:
         if record.kind != RecordKind.LOG_START or record.seqno != version.number or record.payload != _start_payload(current):
             raise CorruptionError(path, record.offset, "the event log does not start at the manifest snapshot of its generation")

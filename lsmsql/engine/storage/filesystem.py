@@ -21,6 +21,9 @@ from .filenames import temporary_name
 Bytes: TypeAlias = bytes | bytearray | memoryview
 """Anything whose items are single bytes."""
 
+READ_ONLY_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM)
+"""What making or changing a file fails with where that is not allowed."""
+
 _WHOLE_READ_BYTES = 1 << 20
 _LOCK_PAUSE_MIN, _LOCK_PAUSE_MAX = 0.001, 0.05
 
@@ -94,7 +97,14 @@ class FileSystem(Protocol):
     def lock(self, path: str, timeout: float, *, shared: bool = False) -> Lock:
         """Hold a lock file, made if missing, against every other holder in any process (`shared`: against exclusive ones).
 
-        Waits at most `timeout` seconds, then raises LockedError, naming the process that holds it if that is known."""
+        Waits at most `timeout` seconds, then raises LockedError, naming the process that holds it if that is known. A shared lock is taken
+        without write permission, too, on a file that is there."""
+        ...
+
+    def is_locked(self, path: str) -> bool:
+        """Whether anybody holds a lock file exclusively right now. Needs no write permission and makes no file.
+
+        To find out it may hold the lock, shared, for a moment: only where the answer matters."""
         ...
 
     def identity(self, path: str) -> Hashable:
@@ -276,7 +286,7 @@ class OsFileSystem:
         return os.stat(path).st_size
 
     def lock(self, path: str, timeout: float, *, shared: bool = False) -> Lock:
-        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+        fd = _open_lock_file(path, shared)
         closed: list[bool] = []  # Not empty once it is, so that nobody closes what may be another file's by then.
         try:
             if not _acquire(fd, fcntl.LOCK_SH if shared else fcntl.LOCK_EX, timeout):
@@ -288,6 +298,16 @@ class OsFileSystem:
             _close_once(fd, closed)
             raise
 
+    def is_locked(self, path: str) -> bool:
+        try:
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return False
+        try:
+            return not _acquire(fd, fcntl.LOCK_SH, 0)
+        finally:
+            os.close(fd)
+
     def identity(self, path: str) -> Hashable:
         status = os.stat(path)
         return status.st_dev, status.st_ino
@@ -297,6 +317,18 @@ class OsFileSystem:
 
     def absolute(self, path: str) -> str:
         return os.path.abspath(path)
+
+
+def _open_lock_file(path: str, shared: bool) -> int:
+    try:
+        return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o644)
+    except OSError as error:
+        if not shared or error.errno not in READ_ONLY_ERRORS:
+            raise
+    try:
+        return os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        raise OSError(errno.EROFS, "the lock file is not there and cannot be made", path) from None
 
 
 def _acquire(fd: int, operation: int, timeout: float) -> bool:

@@ -171,6 +171,10 @@ class MemoryFileSystem:
             holders.append(shared)
         return Lock(path, lambda inherited: self._unlock(name, shared, inherited))
 
+    def is_locked(self, path: str) -> bool:
+        with self._unlocked:
+            return not all(self._locks.get(self.absolute(path), ()))
+
     def _unlock(self, name: str, shared: bool, inherited: bool) -> None:
         if inherited:
             # The forked child has a copy of everything, of this Condition too, which a thread that does not exist
