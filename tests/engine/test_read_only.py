@@ -299,6 +299,23 @@ def test_damage_that_comes_later_leaves_the_moment_as_it_is(writer: Database, re
     assert reader.refresh() and rows(reader.tree("a")) == {b"k": b"2"}
 
 
+def test_commits_on_their_way_into_the_wal_do_not_change_an_open_view(fs: MemoryFileSystem) -> None:
+    """With durability "off" a compaction's floor may lie above all that has been written."""
+    with open_database(fs, Options(background=False, durability="off")) as writer:
+        tree = writer.tree("a")
+        for value in (b"1", b"2"):
+            tree.put(b"k", value)
+            writer.flush()
+        tree.put(b"k", b"3")
+        writer._upkeep.compact_all(tree.id)
+        with open_reader(fs) as reader, reader.read_view() as view:
+            ours = reader.tree("a")
+            assert reader.statistics()["floor"] == writer.seqno == 3 and view.get(ours, b"k") == b"2"
+            tree.put(b"l", bytes(70_000))
+            reader.refresh()
+            assert ours.get(b"k") == b"3" and view.get(ours, b"k") == b"2" and view.seqno == 2
+
+
 # Prepared commits
 
 
