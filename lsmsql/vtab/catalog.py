@@ -94,12 +94,8 @@ class Catalog:
         if not filename:
             yield self
             return
-        other = apsw.Connection(filename)
-        try:
-            other.set_busy_timeout(_BUSY_MS)
-            yield Catalog(other, "main")
-        finally:
-            other.close()
+        with _opened(filename) as committed:
+            yield committed
 
     def accept(self, number: int) -> None:
         """Make `number` that of the last transaction."""
@@ -125,6 +121,22 @@ class Catalog:
                 return _execute(other, sql.replace("{}", "main"), bindings)
             finally:
                 other.close()
+
+
+@contextmanager
+def _opened(filename: str) -> Iterator[Catalog]:
+    connection = apsw.Connection(filename, flags=apsw.SQLITE_OPEN_READWRITE)
+    try:
+        connection.set_busy_timeout(_BUSY_MS)
+        yield Catalog(connection, "main")
+    finally:
+        connection.close()
+
+
+def committed_number(filename: str) -> int:
+    """The number of the last transaction that changed lsm tables and that the database in this file has committed."""
+    with _opened(filename) as committed:
+        return committed.commit_number()
 
 
 def read_commit_number(connection: apsw.Connection, schema_name: str) -> int:

@@ -22,7 +22,7 @@ from typing import TYPE_CHECKING, Any
 import apsw
 
 from ..errors import Error, HistoryError, UsageError
-from .catalog import Catalog, read_commit_number, write_commit_number
+from .catalog import Catalog, committed_number, read_commit_number, write_commit_number
 from .pending_cy import Pending
 from .sqlite_errors import locked_is_busy, stale_snapshot
 from .views_cy import SharedView, Views
@@ -50,6 +50,7 @@ class Transaction:
         self.dropped_trees: set[str] = set()  # of tables that this connection has dropped, committed or not
         self._prepared: PreparedCommit | None = None  # from Sync to Commit or Rollback
         self._prepared_state: tuple[int, int] | None = None
+        self._host_file = ""  # whose commit decides about it; empty for a database in memory
         self._marks: list[tuple[int, int]] = []  # (level, place in the batch), outermost first
         self._statement: tuple[int, int] | None = None  # the mark of the statement that runs now, if it made one
         self._changes = 0  # SQLite's count when `_statement` was made
@@ -198,6 +199,7 @@ class Transaction:
             self._prepared_state = None  # Should this fail, the next Sync tries again.
             self._prepared.replace(batch.operations.payload(), tuple(batch.operations.trees()))
         self._prepared_state = state
+        self._host_file = self.connection.db_filename(table.schema_name) or ""
         write_commit_number(self.connection, table.schema_name, self._prepared.seqno)
 
     def commit(self, table: Table) -> None:
@@ -222,7 +224,13 @@ class Transaction:
     def rollback(self, table: Table) -> None:
         prepared, self._prepared = self._prepared, None
         try:
-            if prepared is not None:
+            if prepared is None:
+                pass
+            elif self._host_file and committed_number(self._host_file) >= prepared.seqno:
+                # A commit over several files in WAL mode has failed when this file's part of it was there for good.
+                self._committed_seqno = prepared.seqno
+                prepared.commit()
+            else:
                 prepared.abort()
         finally:
             if table in self._begun:

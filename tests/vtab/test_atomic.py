@@ -252,3 +252,13 @@ def test_who_writes_while_the_engine_is_held_by_a_prepared_commit_is_told_busy(p
     prepared.abort()
     insert(pair, 2)
     assert content(pair) == [[1, 2]] * 3
+
+
+def test_a_rollback_behind_app_dbs_own_commit_keeps_both_halves(pair: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In WAL mode SQLite rolls back when a commit over several files fails in the second, although the first has it for good."""
+    monkeypatch.setattr(Transaction, "commit", Transaction.rollback)
+    insert(pair, 2)
+    monkeypatch.undo()
+    assert content(pair) == [[1, 2]] * 3
+    insert(pair, 3)
+    assert content(pair) == [[1, 2, 3]] * 3
