@@ -7,10 +7,10 @@ from typing import Any
 
 import apsw
 
-from .engine.database import Database
 from .errors import UsageError
 from .options import Options
 from .vtab import functions, introspection, module
+from .vtab.engines import Engine
 from .vtab.session import Session
 
 _OPEN_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
@@ -50,7 +50,7 @@ class Connection(apsw.Connection):
             self.pragma("journal_mode", "wal")  # a new database; what an old one is set to stays
 
     @property
-    def engine(self) -> Database:
+    def engine(self) -> Engine:
         """The engine of main's lsm tables, opened now if it was not yet. UsageError as long as main has no lsm tables."""
         return self.session.engine("main")
 

@@ -90,6 +90,10 @@ class Database(Readable):
         instance = Instance.join(filesystem or OsFileSystem(), path, options, key, host)
         return cls(instance) if instance is not None else None
 
+    def refresh(self) -> bool:
+        """Nothing to do: what is read is always what is committed. See ReadOnlyDatabase."""
+        return False
+
     @property
     def _version(self) -> Version:
         return self._line.version

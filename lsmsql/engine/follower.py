@@ -22,6 +22,7 @@ from .manifest.current import Current, read_current
 from .manifest.manifest_reader import ManifestReader
 from .manifest.version import Version
 from .obsolete_files import ObsoleteFiles
+from .prepared import Host
 from .read_state import LiveVersion, Published, ReadState
 from .recovery import open_keyring, refuse_lost_wals, require_known, saved_options
 from .reentry import owned
@@ -86,9 +87,9 @@ class Follower:
         self._states: weakref.WeakSet[ReadState] = weakref.WeakSet()
 
     @classmethod
-    def open(cls, fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None, host: bool) -> Follower:
-        """Read the first moment. host: one will say what became of a commit that is prepared; without one that is a UsageError when no writer
-        is there to decide it. UsageError when there is no database. Other errors as those of recovery."""
+    def open(cls, fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None, host: Host | None) -> Follower:
+        """Read the first moment. host: says what became of a commit that is prepared; without one that is a UsageError when no writer is there
+        to decide it. UsageError when there is no database. Other errors as those of recovery."""
         current = _find_current(fs, directory)
         keyring = open_keyring(fs, directory, current.encrypted, key)
         manifest = ManifestReader(fs, directory, keyring)
@@ -97,8 +98,10 @@ class Follower:
             manifest.advance()
             follower = cls(fs, directory, manifest, keyring, options or saved_options(fs, directory, manifest.options_text))
             follower._catch_up(first=True)
-            if not host:
+            if host is None:
                 follower._require_decided()
+            else:
+                follower._require_agreement(host)
             return follower
         except BaseException:
             (follower or manifest).close()
@@ -116,8 +119,14 @@ class Follower:
         with self.lock:
             return self._catch_up()
 
+    def latest(self) -> tuple[int, Published]:
+        """What was read last: (host_seqno, the moment) together."""
+        with self.lock:
+            return self.host_seqno, self.published
+
     def host_moment(self, seqno: int) -> Published:
-        """The moment at which the host's last commit is `seqno`. HistoryError when that is not retained, or not found for a while."""
+        """The moment at which the host's last commit is `seqno`, found by a refresh. HistoryError when that is not retained, or not found for
+        a while."""
         if owned(self.lock):
             return self._moment_of(seqno)
         deadline = time.monotonic() + _HOST_SECONDS
@@ -244,9 +253,22 @@ class Follower:
 
     # Where a host is
 
+    @property
+    def _written_to(self) -> bool:
+        return self.fs.is_locked(self.fs.join(self.directory, file_name(FileKind.LOCK)))
+
+    def _require_agreement(self, host: Host) -> None:
+        """HistoryError unless the host has committed the same, or is just doing so. UsageError if the directory is another host's."""
+        host.require_its_own(self.directory, self.database_id)
+        if self.host_seqno < host.committed and self._used and self._used[-1].settle_by_host(host.committed):
+            self._publish()
+        if self.host_seqno != host.committed and not self._written_to:  # Who holds the lock has seen to that.
+            self._catch_up()
+            host.require_agreement(self.directory, self.host_seqno)
+
     def _require_decided(self) -> None:
         """UsageError if a commit is prepared that nobody here can decide."""
-        if not self._prepared or self.fs.is_locked(self.fs.join(self.directory, file_name(FileKind.LOCK))):
+        if not self._prepared or self._written_to:
             return  # Who holds the lock will.
         self._catch_up()  # It may have done so, and let go, since it was read.
         if self._prepared:

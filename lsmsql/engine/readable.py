@@ -36,6 +36,10 @@ class Readable:
     def close(self) -> None:
         raise NotImplementedError
 
+    def refresh(self) -> bool:
+        """Go on to what is committed now; False if that is nothing new."""
+        raise NotImplementedError
+
     @property
     def seqno(self) -> int:
         """Of the last published commit."""

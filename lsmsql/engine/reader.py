@@ -14,6 +14,7 @@ from .arguments import require_name, require_path
 from .follower import Follower
 from .held_moments import HeldMoments
 from .manifest.version import Version
+from .prepared import Host
 from .read_state import Published
 from .read_view import View
 from .readable import Readable
@@ -54,9 +55,9 @@ class ReadOnlyDatabase(Readable):
         *,
         key: str | bytes | None = None,
         filesystem: FileSystem | None = None,
-        host: bool = False,
+        host: Host | None = None,
     ) -> ReadOnlyDatabase:
-        """See `lsmsql.open`. host: `host_view` will be asked for (for the SQL layer), so what is prepared may stay undecided."""
+        """See `lsmsql.open`. host: who decides about prepared commits (for the SQL layer)."""
         require_path(path)
         path = str(path)
         if path in ("", ":memory:") and filesystem is None:
@@ -133,6 +134,12 @@ class ReadOnlyDatabase(Readable):
 
     def wait_settled(self) -> None:
         """Nothing is prepared here."""
+
+    def latest(self) -> tuple[int, View]:
+        """(host_seqno, what is read now) together, without a refresh."""
+        self._require_open()
+        host_seqno, published = self._follower.latest()
+        return host_seqno, View(self, published)
 
     def host_view(self, seqno: int) -> View:
         """What a host's transaction reads in which the host's last commit is `seqno`, after a refresh. HistoryError when that is not retained, or

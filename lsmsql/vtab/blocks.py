@@ -15,8 +15,8 @@ from .plan import Plan
 from .ranges import key_ranges, rowid_ranges
 
 if TYPE_CHECKING:
-    from ..engine.database import Database
     from ..engine.read_view import ReadView, View
+    from .engines import Engine
     from .table import Table
 
 _FIRST_ROWS = 32  # fetched first, so that a short range does not pay for a whole block
@@ -145,8 +145,9 @@ class Blocks:
             yield _Sorted(rows)
 
 
-def open_history(engine: Database, moment: Value) -> ReadView:
+def open_history(engine: Engine, moment: Value) -> ReadView:
     """The view that a value of `_snapshot` names: a seqno, or a named snapshot."""
+    engine.refresh()
     if isinstance(moment, int):
         return engine.read_view(moment)
     if isinstance(moment, str):

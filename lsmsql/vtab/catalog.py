@@ -38,6 +38,10 @@ class Catalog:
         """How the database keeps text: "UTF-8", "UTF-16le" or "UTF-16be"."""
         return str(self._run("PRAGMA encoding")[0][0])
 
+    def setting(self, name: str) -> int:
+        """What a pragma of the connection is set to."""
+        return int(self._run(f"PRAGMA {name}")[0][0])
+
     def database_id(self) -> bytes | None:
         """The id of the engine directory, None when there has been no lsm table yet."""
         rows = self._run("SELECT value FROM {}._lsmsql WHERE key = 'database_id'") if self._exists() else []

@@ -4,19 +4,29 @@ from __future__ import annotations
 
 from ..engine.database import Database
 from ..engine.prepared import Host
+from ..engine.reader import ReadOnlyDatabase
 from ..options import Options
 from .sqlite_errors import locked_is_busy
 
 SUFFIX = "-lsm"
 
+Engine = Database | ReadOnlyDatabase
+"""What SQL works on: in a connection that only reads, and where nobody in this process writes, the latter."""
 
-def open_engine(path: str, options: Options | None, key: str | bytes | None, host: Host | None) -> Database:
-    """The engine directory at `path`; without a host, which is a database that has no lsm table yet, it may be made.
+
+def open_engine(path: str, options: Options | None, key: str | bytes | None, host: Host | None, lock_timeout: float | None) -> Database:
+    """The engine directory at `path`; without a host, which is a database that has no lsm table yet, it may be made. lock_timeout: instead of
+    the option.
 
     BusyError when another process has it, UsageError when it is not there and may not be made or is open here with another key or other
     options, HistoryError when host and engine have not committed the same."""
     with locked_is_busy():
-        return Database.open(path, options, key=key, create=host is None, host=host)
+        return Database.open(path, options, key=key, create=host is None, host=host, lock_timeout=lock_timeout)
+
+
+def open_reading(path: str, options: Options | None, key: str | bytes | None, host: Host) -> Engine:
+    """The engine directory at `path` for a connection that only reads, whoever writes to it. Errors as `open_engine`, but not that it is busy."""
+    return Database.join(path, options, key=key, host=host) or ReadOnlyDatabase.open(path, options, key=key, host=host)
 
 
 def in_memory(options: Options | None) -> Database:

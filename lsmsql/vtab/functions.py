@@ -14,9 +14,9 @@ from collections.abc import Callable
 
 import apsw
 
-from ..engine.database import Database
 from ..errors import UsageError
 from .affinity import Value
+from .engines import Engine
 from .session import Session
 
 
@@ -29,6 +29,8 @@ def register(connection: apsw.Connection, session: Session) -> None:
             if not isinstance(schema, str):
                 raise UsageError(f"{name}: the schema is given by its name, not {schema!r}")
             engine = session.engine(schema)
+            if changes:
+                session.require_writable(engine)
             if changes and session.transaction(engine).has_writes:
                 raise UsageError(f"{name} cannot be used in a transaction that has changed lsm tables; commit first")
             return body(engine, *given[:arguments])
@@ -55,29 +57,30 @@ def register(connection: apsw.Connection, session: Session) -> None:
     add("lsm_compact", 0, _compact, changes=True)
 
 
-def _seqno(engine: Database) -> Value:
+def _seqno(engine: Engine) -> Value:
+    engine.refresh()
     return engine.seqno
 
 
-def _snapshot(engine: Database, name: Value) -> Value:
+def _snapshot(engine: Engine, name: Value) -> Value:
     if not isinstance(name, str) or not name:
         raise UsageError(f"lsm_snapshot: a snapshot's name is a text that is not empty, not {name!r}")
     with engine.snapshot(name) as snapshot:  # A named snapshot outlives this object.
         return snapshot.seqno
 
 
-def _release(engine: Database, name: Value) -> Value:
+def _release(engine: Engine, name: Value) -> Value:
     if not isinstance(name, str):
         raise UsageError(f"lsm_release: a snapshot's name is a text, not {name!r}")
     engine.release(name)
     return None
 
 
-def _flush(engine: Database) -> Value:
+def _flush(engine: Engine) -> Value:
     engine.flush()
     return None
 
 
-def _compact(engine: Database) -> Value:
+def _compact(engine: Engine) -> Value:
     engine.compact()
     return None

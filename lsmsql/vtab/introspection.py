@@ -59,7 +59,9 @@ class StatsCursor:
         schema = args[0] if args else "main"
         if not isinstance(schema, str):
             raise UsageError(f"lsm_stats: the schema is given by its name, not {schema!r}")
-        figures = self._session.engine(schema).statistics()
+        engine = self._session.engine(schema)
+        engine.refresh()
+        figures = engine.statistics()
         self._rows = [(name, value, schema) for name, value in figures.items()]
         self._position = 0
 

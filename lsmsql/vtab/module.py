@@ -27,6 +27,7 @@ class Module:
         if (encoding := catalog.encoding()) != "UTF-8":
             raise UsageError(f"lsm: schema {schema_name} keeps text as {encoding}, which SQLite orders otherwise; lsm tables need UTF-8")
         engine = self._session.engine(schema_name, create=True)
+        self._session.require_writable(engine)
         # A new tree each time, never one of an earlier table of this name: a DROP may yet be rolled back.
         tree = engine.sql_tree(f"sql:{table_name}:{uuid.uuid4().hex}")
         catalog.add(table_name, tree.name, schema.to_text())
@@ -44,6 +45,8 @@ class Module:
         if entry is None:
             raise UsageError(f"lsm: the catalog of {schema_name} does not know the table {table_name}: {where} do not fit together")
         tree_name, definition = entry
+        if tree_name not in engine.tree_names():
+            engine.refresh()
         if tree_name not in engine.tree_names():
             raise UsageError(f"lsm: the rows of table {table_name} are missing: {where} do not fit together")
         return self._table(connection, schema_name, TableSchema.from_text(table_name, definition), tree_name)

@@ -9,15 +9,17 @@ from os import environ
 
 import apsw
 
-from ..engine.database import Database
 from ..engine.prepared import Host
-from ..errors import ClosedError, UsageError
+from ..engine.reader import ReadOnlyDatabase
+from ..errors import ClosedError, HistoryError, UsageError
 from ..options import Options
 from .catalog import Catalog
-from .engines import SUFFIX, in_memory, open_engine
+from .engines import SUFFIX, Engine, in_memory, open_engine, open_reading
+from .sqlite_errors import read_only_error
 from .transaction import BATCH_BYTES_MAX, Transaction
 
 KEY_VARIABLE = "LSMSQL_KEY"
+READ_ONLY_VARIABLE = "LSMSQL_READ_ONLY"
 _FILE_SYSTEMS = ("unix", "win32")  # and their variants: the VFSs whose file names are names of the operating system
 
 
@@ -43,14 +45,15 @@ class Session:
         self._keys = {name.lower(): each for name, each in (keys or {}).items()}
         self.accept = False
         self._options = options
-        self._engines: dict[str, Database] = {}
+        self._engines: dict[str, Engine] = {}
+        self._read_only: set[int] = set()  # ids of the engines that were opened, or are shared, for reading only
         self._transactions: dict[int, Transaction] = {}
         self._closed = False
         self.given_rowid = 0
         self.push_down = True
         self.batch_bytes_max = BATCH_BYTES_MAX
 
-    def engine(self, schema_name: str, *, create: bool = False) -> Database:
+    def engine(self, schema_name: str, *, create: bool = False) -> Engine:
         """The engine of a schema's lsm tables, opened at the first use.
 
         create: make it, and the catalog that names it, when the schema has had no lsm table yet; otherwise that is a UsageError.
@@ -67,9 +70,12 @@ class Session:
         if expected is None and not create:
             raise UsageError(f"lsm: schema {schema_name} has no lsm tables")
         if engine is None:
-            engine = self._open(schema_name, filename, expected, catalog)
+            read_only = bool(filename) and self._reads_only(schema_name, catalog)
+            engine = self._open(schema_name, filename, expected, catalog, read_only)
             try:
-                if expected is None:
+                if read_only or isinstance(engine, ReadOnlyDatabase):
+                    self._read_only.add(id(engine))
+                elif expected is None:
                     _require_unused(engine, filename)
                 elif engine.first("drop the trees that no table has"):
                     _drop_unnamed_trees(engine, catalog)
@@ -98,20 +104,36 @@ class Session:
             raise UsageError(f"lsm: schema {schema_name} is kept by the VFS {file_system}, not in a file of the operating system")
         return filename
 
-    def _open(self, schema_name: str, filename: str, expected: bytes | None, catalog: Catalog) -> Database:
+    def _open(self, schema_name: str, filename: str, expected: bytes | None, catalog: Catalog, read_only: bool) -> Engine:
         if not filename:
             if expected is not None:
                 raise UsageError("lsm: this database in memory was copied from another one, whose rows are not here")
             return in_memory(self._options)
         path = filename + SUFFIX
+        key = self._key_of(schema_name)
         # Without a catalog this database has nothing to say about what is in the directory.
         host = None if expected is None else Host(filename, catalog.newest_commit_number(), expected, self.accept)
+        if read_only and host is None:
+            raise read_only_error(f"schema {schema_name} has no lsm tables yet")
         try:
-            return open_engine(path, self._options, self._key_of(schema_name), host)
+            if read_only and host is not None:
+                return self._open_reading(path, key, host, catalog)
+            # SQLite's own limit counts where one is set.
+            return open_engine(path, self._options, key, host, catalog.setting("busy_timeout") / 1000 or None)
         except UsageError as error:
             if expected is None:
                 raise
             raise UsageError(f"lsm: the rows of the lsm tables in {filename} cannot be read from {path}: {error}") from error
+
+    def _open_reading(self, path: str, key: str | bytes | None, host: Host, catalog: Catalog) -> Engine:
+        try:
+            return open_reading(path, self._options, key, host)
+        except HistoryError:  # Another process may have committed, and gone, since app.db was read.
+            return open_reading(path, self._options, key, host._replace(committed=catalog.newest_commit_number()))
+
+    def _reads_only(self, schema_name: str, catalog: Catalog) -> bool:
+        """Whether the connection can, or means to, only read a schema: at this moment."""
+        return environ.get(READ_ONLY_VARIABLE) == "1" or self._connection.readonly(schema_name) or bool(catalog.setting("query_only"))
 
     def _key_of(self, schema_name: str) -> str | bytes | None:
         given = self._keys.get(schema_name.lower(), self._key)
@@ -135,14 +157,23 @@ class Session:
             raise UsageError(f"lsm: the lsm tables of schema {schema_name} are open already")
         self._keys[schema_name.lower()] = key
 
+    def read_only(self, engine: Engine) -> bool:
+        """Whether this connection opened an engine for reading only."""
+        return id(engine) in self._read_only
+
+    def require_writable(self, engine: Engine) -> None:
+        """ReadOnlyError if this connection opened an engine for reading only."""
+        if self.read_only(engine):
+            raise read_only_error("the lsm tables were opened for reading only")
+
     def last_insert_rowid(self) -> int:
         return self._connection.last_insert_rowid()
 
-    def transaction(self, engine: Database) -> Transaction:
+    def transaction(self, engine: Engine) -> Transaction:
         """The pending changes in an engine."""
         transaction = self._transactions.get(id(engine))
         if transaction is None:
-            transaction = self._transactions[id(engine)] = Transaction(self._connection, engine, self.batch_bytes_max)
+            transaction = self._transactions[id(engine)] = Transaction(self._connection, engine, self.batch_bytes_max, self.read_only(engine))
         return transaction
 
     def close(self) -> None:
@@ -165,7 +196,7 @@ class Session:
             self.close()
 
 
-def _require_unused(engine: Database, filename: str) -> None:
+def _require_unused(engine: Engine, filename: str) -> None:
     """A database without lsm tables may take over a directory only if no rows of another one are in it."""
     with engine.read_view() as view:
         for name in engine.tree_names():
@@ -173,7 +204,7 @@ def _require_unused(engine: Database, filename: str) -> None:
                 raise UsageError(f"lsm: the engine directory {engine.path} holds rows of another database than {filename}; move it away")
 
 
-def _drop_unnamed_trees(engine: Database, catalog: Catalog) -> None:
+def _drop_unnamed_trees(engine: Engine, catalog: Catalog) -> None:
     """Remove the trees of tables whose DROP, or whose rolled back CREATE, has been committed since they were last in use."""
     named = catalog.trees()
     for name in engine.tree_names():

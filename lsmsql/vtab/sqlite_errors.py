@@ -40,6 +40,10 @@ def locked_is_busy() -> Iterator[None]:
         raise apsw.BusyError(str(error)) from error
 
 
+def read_only_error(what: str) -> apsw.ReadOnlyError:
+    return apsw.ReadOnlyError(f"attempt to write a readonly database: {what}")
+
+
 def stale_snapshot() -> apsw.BusyError:
     """The transaction read before another connection's commit and now wants to write."""
     error = apsw.BusyError("database is locked: another connection has committed since this transaction first read")

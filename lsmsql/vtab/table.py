@@ -130,9 +130,11 @@ class Table:
         """The connection lets go of the table; the engine stays open for the others until the connection closes."""
 
     def Destroy(self) -> None:
+        self.session.require_writable(self.engine)
         self.transaction.drop(self)
         self.transaction.dropped_trees.add(self.tree.name)
         Catalog(self._connection, self.schema_name).remove(self.schema.name)
 
     def Rename(self, name: str) -> None:
+        self.session.require_writable(self.engine)
         Catalog(self._connection, self.schema_name).rename(self.schema.name, name)

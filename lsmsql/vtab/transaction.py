@@ -17,22 +17,23 @@ batch. Rules that SQLite and APSW force (each has a test):
 from __future__ import annotations
 
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, cast
 
 import apsw
 
+from ..engine.reader import ReadOnlyDatabase
 from ..errors import Error, HistoryError, UsageError
 from .catalog import Catalog, committed_number, read_commit_number, write_commit_number
 from .pending_cy import Pending
-from .sqlite_errors import locked_is_busy, stale_snapshot
+from .sqlite_errors import locked_is_busy, read_only_error, stale_snapshot
 from .views_cy import SharedView, Views
 
 if TYPE_CHECKING:
-    from ..engine.database import Database
     from ..engine.prepared import PreparedCommit
     from ..engine.read_view import View
     from ..engine.tree import Tree
     from ..engine.write_batch import WriteBatch
+    from .engines import Engine
     from .table import Table
 
 BATCH_BYTES_MAX = 256 << 20
@@ -41,9 +42,11 @@ BATCH_BYTES_MAX = 256 << 20
 class Transaction:
     """Pending changes of one connection in one engine (`pending`), and the moment it reads at (`views`)."""
 
-    def __init__(self, connection: apsw.Connection, engine: Database, batch_bytes_max: int = BATCH_BYTES_MAX) -> None:
+    def __init__(self, connection: apsw.Connection, engine: Engine, batch_bytes_max: int = BATCH_BYTES_MAX, read_only: bool = False) -> None:
+        """read_only: the connection may not write, whatever the engine may."""
         self.connection = connection
         self.engine = engine
+        self._read_only = read_only
         self.views = Views(engine)
         self.pending = Pending(engine, self.views, batch_bytes_max)
         self._begun: set[object] = set()
@@ -58,6 +61,9 @@ class Transaction:
         self._poison = ""
         self._hooked = False
         self._committed_seqno = -1
+        self._latest: tuple[int, View] | None = None  # of a ReadOnlyDatabase, as of the beginning of a transaction: (commit number, view)
+        if isinstance(engine, ReadOnlyDatabase):
+            connection.trace_v2(apsw.SQLITE_TRACE_STMT, self._look_ahead, id=self.views)
 
     # Reading
 
@@ -71,12 +77,18 @@ class Transaction:
                     self._hook()
         elif views.held:
             views.let_go()  # a read-only transaction has ended
+        if views.shared is None and self.engine.read_only:  # Which goes on to what is committed only when it is told to.
+            views.shared = SharedView(self._frozen_view(schema_name))
         return views.acquire()  # type: ignore[no-any-return]
 
     def _frozen_view(self, schema_name: str) -> View:
         """The view that goes with the snapshot SQLite's own transaction reads; BusyError when it is not retained."""
+        number = read_commit_number(self.connection, schema_name)
+        latest, self._latest = self._latest, None
+        if latest is not None and latest[0] == number:
+            return latest[1]
         try:
-            return self.engine.host_view(read_commit_number(self.connection, schema_name))
+            return self.engine.host_view(number)
         except HistoryError as error:
             raise stale_snapshot() from error
 
@@ -120,6 +132,8 @@ class Transaction:
 
     def begin(self, table: object) -> None:
         """The first write to a table in a transaction. BusyError when the transaction has read at a moment that is past."""
+        if self._read_only:
+            raise read_only_error("the lsm tables were opened for reading only")
         if not self._begun:
             self._start()
         self._begun.add(table)
@@ -254,6 +268,15 @@ class Transaction:
             self._forget_marks()
             self.views.forget()
             self._unhook()
+
+    def _look_ahead(self, event: dict[str, Any]) -> None:
+        """A statement starts, and SQLite takes its snapshot next. To look at the engine now, rather than when one of its tables is read for the
+        first time, leaves a writer no time to compact the moment of that snapshot away."""
+        if not event["trigger"] and self.connection.txn_state() == apsw.SQLITE_TXN_NONE:
+            self._latest = None
+            with suppress(Error, OSError):  # Reading will raise it again.
+                self.engine.refresh()
+                self._latest = cast(ReadOnlyDatabase, self.engine).latest()
 
     # The trace hook
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import errno
 import os
-import random
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -14,28 +13,10 @@ import pytest
 import lsmsql
 from lsmsql import ClosedError, CorruptionError, Database, HistoryError, KeyUnavailableError, LockedError, Options, ReadOnlyDatabase, UsageError
 from lsmsql.engine.prepared import Host
-from lsmsql.engine.storage.filesystem import FileSystem, OsFileSystem
+from lsmsql.engine.storage.filesystem import OsFileSystem
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from tests.engine.database_world import DIRECTORY, INLINE, KEY, memory, open_database, rows, table_paths, wal_paths
-
-TINY = Options(
-    background=False,
-    durability="normal",
-    memtable_bytes=1500,
-    block_bytes=128,
-    table_bytes=1000,
-    l0_tables=2,
-    l0_slowdown=4,
-    l0_stop=6,
-    level_bytes=2000,
-    level_ratio=2,
-    manifest_bytes=600,
-    cache_bytes=1 << 20,
-)
-
-
-def open_reader(fs: FileSystem, options: Options | None = None, **more: Any) -> ReadOnlyDatabase:
-    return ReadOnlyDatabase.open(DIRECTORY, options, filesystem=fs, **more)
+from tests.engine.read_only_world import TINY, open_reader
 
 
 @pytest.fixture
@@ -292,7 +273,7 @@ def test_damage_that_comes_later_leaves_the_moment_as_it_is(writer: Database, re
         writer.tree("a").put(b"k", b"%d" % number)
     fs._nodes[path].data[start + 70] ^= 1
     for _ in range(2):
-        with pytest.raises(CorruptionError, match="options.recovery"):
+        with pytest.raises(CorruptionError, match=r"options\.recovery"):
             reader.refresh()
         assert rows(reader.tree("a")) == {b"k": b"1"}
     fs._nodes[path].data[start + 70] ^= 1
@@ -370,9 +351,11 @@ def test_without_a_writer_the_host_is_needed(fs: MemoryFileSystem) -> None:
     with pytest.raises(UsageError, match="only the SQLite database beside it can decide"):
         open_reader(fs)
     for committed, value in ((2, b"2"), (0, b"1")):
-        with open_reader(fs, host=True) as reader, reader.host_view(committed) as view:
+        with open_reader(fs, host=Host("host", committed)) as reader, reader.host_view(committed) as view:
             assert view.get(reader.tree("a"), b"k") == value
-    with open_reader(fs, host=True) as reader:
+    with pytest.raises(HistoryError, match="/db is behind host"):
+        open_reader(fs, host=Host("host", 7))
+    with open_reader(fs, host=Host("host", 0)) as reader:
         tree = reader.tree("a")
         assert tree.get(b"k") == b"1"
         with open_database(fs, host=Host("host", 2)):  # Recovery decides.
@@ -449,319 +432,3 @@ def test_a_second_writer_is_told_of_reading(tmp_path: Path) -> None:
                 open_database(fs, INLINE, lock_timeout=0)
         finally:
             MemoryFileSystem.identity = lock  # type: ignore[method-assign]
-
-
-# What the writer does, in any order, and anywhere between the reader's operations
-
-
-class World:
-    """A writer that does one random thing after another, and what it holds after each: moment -> (trees, rows, named snapshots)."""
-
-    def __init__(self, fs: MemoryFileSystem, seed: int, key: bytes | None = None) -> None:
-        self.random = random.Random(seed)
-        self.fs = fs
-        self.key = key
-        self.options = random.Random(seed).choice([TINY, INLINE])
-        self.writer = open_database(fs, self.options, key=key)
-        self.prepared: Any = None
-        self.names = 0
-        self.state: dict[str, dict[bytes, bytes]] = {}
-        self.snapshots: dict[str, dict[str, dict[bytes, bytes]]] = {}
-        self.moments: list[Any] = []
-        self.note()
-
-    def content(self) -> dict[str, dict[bytes, bytes]]:
-        return {name: dict(tree) for name, tree in self.state.items()}
-
-    def note(self) -> None:
-        self.moments.append((self.content(), dict(self.snapshots)))
-
-    def step(self) -> None:
-        action = self.random.choice(
-            ["put"] * 6 + ["batch"] * 4 + ["flush", "compact", "ingest", "create", "drop", "snapshot", "release", "reopen"] + ["prepare"] * 3
-        )
-        if self.prepared is not None:
-            self.settle()
-        getattr(self, action)()
-        self.note()
-
-    def settle(self) -> None:
-        """In two steps: the reader may come between the preparation and its outcome."""
-        prepared, changed = self.prepared
-        self.prepared = None
-        if self.random.random() < 0.7:
-            self.state = changed
-            self.note()  # Before: a reader may see it as soon as it is written, and before the call returns.
-            prepared.commit()
-        else:
-            prepared.abort()
-
-    def tree_name(self) -> str:
-        if not self.state:
-            self.create()
-        return self.random.choice(sorted(self.state))
-
-    def some_key(self) -> bytes:
-        return b"%02d" % self.random.randrange(40)
-
-    def some_value(self) -> bytes:
-        return bytes([65 + self.random.randrange(26)]) * self.random.choice([1, 20, 60])
-
-    def put(self) -> None:
-        name = self.tree_name()
-        key, value = self.some_key(), self.some_value()
-        changed = self.content()
-        changed[name][key] = value
-        self.change(changed, lambda: self.writer.tree(name).put(key, value))
-
-    def change(self, changed: dict[str, dict[bytes, bytes]], act: Callable[[], object]) -> None:
-        self.moments.append((changed, dict(self.snapshots)))
-        act()
-        self.state = changed
-
-    def fill(self) -> tuple[Any, dict[str, dict[bytes, bytes]]]:
-        changed = self.content()
-        batch = self.writer.batch()
-        self.tree_name()
-        for name in sorted(self.state):
-            tree = self.writer.tree(name)
-            for _ in range(self.random.randrange(1, 6)):
-                key, value = self.some_key(), self.some_value()
-                if self.random.random() < 0.3:
-                    batch.delete(tree, key)
-                    changed.setdefault(name, {}).pop(key, None)
-                else:
-                    batch.put(tree, key, value)
-                    changed.setdefault(name, {})[key] = value
-        return batch, changed
-
-    def batch(self) -> None:
-        batch, changed = self.fill()
-        self.change(changed, lambda: self.writer.commit(batch))
-
-    def prepare(self) -> None:
-        batch, changed = self.fill()
-        self.prepared = self.writer.prepare(batch), changed
-        if self.random.random() < 0.3:
-            batch, changed = self.fill()
-            self.prepared[0].replace(batch.operations.payload(), tuple(batch.operations.trees()))
-            self.prepared = self.prepared[0], changed
-
-    def flush(self) -> None:
-        self.writer.flush()
-
-    def compact(self) -> None:
-        self.writer.compact()
-
-    def ingest(self) -> None:
-        name = self.tree_name()
-        loaded = {self.some_key(): self.some_value() for _ in range(self.random.randrange(1, 12))}
-        changed = self.content()
-        changed[name] |= loaded
-        self.change(changed, lambda: self.writer.tree(name).ingest(sorted(loaded.items())))
-
-    def create(self) -> None:
-        self.names += 1
-        name = f"t{self.names}"
-        changed = self.content() | {name: {}}
-        self.change(changed, lambda: self.writer.tree(name))
-
-    def drop(self) -> None:
-        if len(self.state) > 1:
-            name = self.tree_name()
-            changed = self.content()
-            del changed[name]
-            self.change(changed, lambda: self.writer.drop_tree(name))
-
-    def snapshot(self) -> None:
-        self.names += 1
-        name = f"s{self.names}"
-        self.snapshots[name] = self.content()
-        self.note()
-        self.writer.snapshot(name).close()
-
-    def release(self) -> None:
-        if self.snapshots:
-            name = self.random.choice(sorted(self.snapshots))
-            del self.snapshots[name]
-            self.note()
-            self.writer.release(name)
-
-    def reopen(self) -> None:
-        self.writer.close()
-        self.writer = open_database(self.fs, self.options, key=self.key)
-
-    def close(self) -> None:
-        if self.prepared is not None:
-            self.settle()
-        self.writer.close()
-
-
-def content_of(reader: ReadOnlyDatabase) -> tuple[dict[str, dict[bytes, bytes]], dict[str, dict[str, dict[bytes, bytes]]]]:
-    content = {name: rows(reader.tree(name)) for name in reader.tree_names()}
-    named: dict[str, dict[str, dict[bytes, bytes]]] = {}
-    for snapshot in reader.snapshots():
-        named[snapshot] = {name: rows(reader.tree(name), snapshot=snapshot) for name in reader.tree_names()}
-    return content, named
-
-
-def fits(found: Any, moment: Any) -> bool:
-    """Whether what a reader found is a moment; in a snapshot only trees that still are can be read, and later ones are empty."""
-    content, named = found
-    expected, snapshots = moment
-    return (
-        content == expected
-        and named.keys() == snapshots.keys()
-        and all({name: snapshots[snapshot].get(name, {}) for name in expected} == trees for snapshot, trees in named.items())
-    )
-
-
-LONG = os.environ.get("LSMSQL_LONG") == "1"
-
-
-@pytest.mark.parametrize("seed", range(200 if LONG else 24))
-def test_every_refresh_finds_what_the_writer_has_committed(seed: int) -> None:
-    world = World(memory(), seed, KEY if seed % 4 == 3 else None)
-    chance = random.Random(-seed)
-    reader = open_reader(world.fs, key=world.key)
-    kept: list[tuple[Any, Any, Any]] = []
-    for _ in range(150):
-        world.step()
-        if chance.random() < 0.5:
-            reader.refresh()
-            assert fits(content_of(reader), (world.content(), world.snapshots))
-            assert reader.host_seqno == world.writer.host_seqno
-        if chance.random() < 0.1:
-            view = reader.read_view()
-            trees = {name: reader.tree(name) for name in reader.tree_names()}
-            kept.append((view, trees, {name: dict(view.scan(tree)) for name, tree in trees.items()}))
-        if chance.random() < 0.1:
-            with open_reader(world.fs, key=world.key) as fresh:
-                assert fits(content_of(fresh), (world.content(), world.snapshots))
-        if chance.random() < 0.02:
-            reader.close()
-            reader, kept = open_reader(world.fs, key=world.key), []
-        for view, trees, expected in kept[-3:]:
-            assert {name: dict(view.scan(tree)) for name, tree in trees.items()} == expected
-    reader.close()
-    world.close()
-
-
-class Interrupting:
-    """The reader's file system: before each of its operations the writer may act."""
-
-    def __init__(self, fs: MemoryFileSystem, act: Callable[[], None]) -> None:
-        self._fs = fs
-        self._act = act
-
-    def __getattr__(self, name: str) -> Any:
-        found = getattr(self._fs, name)
-        if name in ("join", "absolute", "identity") or not callable(found):
-            return found
-
-        def call(*arguments: Any, **more: Any) -> Any:
-            self._act()
-            result = found(*arguments, **more)
-            return InterruptingFile(result, self._act) if name == "open" else result
-
-        return call
-
-
-class InterruptingFile:
-    def __init__(self, file: Any, act: Callable[[], None]) -> None:
-        self._file = file
-        self._act = act
-        self.path = file.path
-        self.close = file.close
-
-    def read_at(self, offset: int, size: int) -> bytes:
-        self._act()
-        return self._file.read_at(offset, size)  # type: ignore[no-any-return]
-
-    def size(self) -> int:
-        self._act()
-        return self._file.size()  # type: ignore[no-any-return]
-
-
-@pytest.mark.parametrize("seed", range(150 if LONG else 20))
-@pytest.mark.parametrize("often", [0.02, 0.3])
-def test_the_writer_may_act_between_any_two_operations_of_the_reader(seed: int, often: float) -> None:
-    world = World(memory(), seed)
-    for _ in range(20):
-        world.step()
-    chance = random.Random(-seed)
-    acting = 0
-
-    def act() -> None:
-        nonlocal acting
-        if acting and chance.random() < often:
-            acting -= 1
-            world.step()
-
-    fs = Interrupting(world.fs, act)
-    reader: ReadOnlyDatabase | None = None
-    for _ in range(30):
-        start = len(world.moments) - 1
-        acting = chance.randrange(1, 30)  # So that it comes to an end.
-        if reader is None:
-            reader = open_reader(fs)  # type: ignore[arg-type]
-        else:
-            reader.refresh()
-        acting = 0
-        found = content_of(reader)
-        assert any(fits(found, moment) for moment in world.moments[start:])
-        assert content_of(reader) == found
-        if chance.random() < 0.2:
-            reader.close()
-            reader = None
-        for _ in range(chance.randrange(4)):
-            world.step()
-    if reader is not None:
-        reader.close()
-    world.close()
-
-
-@pytest.mark.parametrize("action", ["put", "batch", "flush", "compact", "ingest", "create", "drop", "snapshot", "release", "reopen"])
-@pytest.mark.parametrize("opening", [True, False], ids=["opening", "refreshing"])
-def test_an_action_at_each_single_operation_of_the_reader(action: str, opening: bool) -> None:
-    at = 0
-    while True:
-        world = World(memory(), 5)
-        world.options = TINY
-        for _ in range(12):
-            world.step()
-        if world.prepared is not None:
-            world.settle()
-        calls = -1  # Nothing yet.
-
-        def act() -> None:
-            nonlocal calls
-            if calls >= 0:
-                calls += 1
-                if calls == at + 1:
-                    getattr(world, action)()
-                    world.note()
-
-        fs = Interrupting(world.fs, act)
-        reader = None if opening else open_reader(fs)  # type: ignore[arg-type]
-        if reader is not None:
-            for step in ("batch", "flush", "batch", "compact", "put"):
-                getattr(world, step)()
-        world.note()
-        start = len(world.moments) - 1
-        calls = 0
-        if reader is None:
-            reader = open_reader(fs)  # type: ignore[arg-type]
-        else:
-            reader.refresh()
-        done, calls = calls <= at, -1
-        found = content_of(reader)
-        assert any(fits(found, moment) for moment in world.moments[start:]), at
-        reader.refresh()
-        assert fits(content_of(reader), (world.content(), world.snapshots)), at
-        reader.close()
-        world.close()
-        at += 1
-        if done:
-            assert at > 5
-            return
