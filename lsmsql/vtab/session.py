@@ -112,7 +112,8 @@ class Session:
         path = filename + SUFFIX
         key = self._key_of(schema_name)
         # Without a catalog this database has nothing to say about what is in the directory.
-        host = None if expected is None else Host(filename, catalog.newest_commit_number(), expected, self.accept)
+        number = catalog.commit_number() if read_only else catalog.newest_commit_number()
+        host = None if expected is None else Host(filename, number, expected, self.accept)
         if read_only and host is None:
             raise read_only_error(f"schema {schema_name} has no lsm tables yet")
         try:

@@ -9,8 +9,9 @@ from typing import Any
 import pytest
 
 from lsmsql import ReadOnlyDatabase
-from tests.engine.database_world import KEY, memory
+from tests.engine.database_world import DIRECTORY, KEY, memory
 from tests.engine.read_only_world import Interrupting, World, content_of, fits, open_reader
+from tests.proof.fault_filesystem import FaultFileSystem, fault_points
 
 LONG = os.environ.get("LSMSQL_LONG") == "1"
 
@@ -129,3 +130,46 @@ def acts_at(at: int, action: str, opening: bool) -> bool:
     reader.close()
     world.close()
     return acted
+
+
+@pytest.mark.parametrize("kind", ["open", "read", "size", "list", "lock"])
+def test_a_failing_call_leaves_nothing_open_and_the_moment_as_it_was(kind: str) -> None:
+    def start() -> FaultFileSystem:
+        fs = FaultFileSystem(directories=[DIRECTORY])
+        world = World(fs, 5)
+        for _ in range(15):
+            world.step()
+        world.close()
+        return fs
+
+    def opened(fs: FaultFileSystem) -> None:
+        open_reader(fs).close()
+
+    for fs, raised in fault_points(start, opened, kind):
+        assert not fs.open_files and not fs.held_locks
+        assert raised is None or isinstance(raised, OSError)
+
+    nth = 1
+    while True:
+        fs = FaultFileSystem(directories=[DIRECTORY])
+        world = World(fs, 5)
+        reader = open_reader(fs)
+        before = content_of(reader)
+        for _ in range(15):
+            world.step()
+        if world.prepared is not None:
+            world.settle()
+        fault = fs.fail(kind, nth)
+        try:
+            reader.refresh()
+        except OSError:
+            assert content_of(reader) == before
+        fs.heal()
+        reader.refresh()
+        assert fits(content_of(reader), (world.content(), world.snapshots))
+        world.close()
+        reader.close()
+        assert not fs.open_files and not fs.held_locks
+        if not fault.hits:
+            return
+        nth += 1

@@ -51,7 +51,7 @@ def write(path: str, seconds: float, options: lsmsql.Options) -> dict[str, Any]:
     connection = connect(path, options)
     connection.pragma("synchronous", "normal")
     number = first = connection.execute("SELECT n FROM o").get
-    began = time.monotonic()
+    began, used = time.monotonic(), time.process_time()
     while time.monotonic() - began < seconds:
         number += 1
         connection.execute("BEGIN IMMEDIATE")
@@ -60,10 +60,10 @@ def write(path: str, seconds: float, options: lsmsql.Options) -> dict[str, Any]:
             connection.execute(f"INSERT INTO {table} VALUES (?, ?)", (number, str(number) * 10))
             connection.execute(f"DELETE FROM {table} WHERE n = ?", (number - KEPT,))
         connection.execute("COMMIT")
-    rate = (number - first) / (time.monotonic() - began)
+    rate, processor = (number - first) / (time.monotonic() - began), (time.process_time() - used) / (number - first)
     figures = connection.engine.statistics()
     connection.close()
-    return {"rate": rate, "last": number, "flushes": figures["flushes"], "compactions": figures["compactions"]}
+    return {"rate": rate, "processor": processor, "last": number, "flushes": figures["flushes"], "compactions": figures["compactions"]}
 
 
 def moment(connection: lsmsql.Connection) -> tuple[Any, ...]:

@@ -196,6 +196,17 @@ def test_without_a_writer_nothing_is_written(path: str) -> None:
     db.close()
 
 
+def test_a_file_that_cannot_change_is_read(path: str) -> None:
+    db = connect(path)
+    db.execute(SCHEMA)
+    insert(db.execute, 1)
+    db.close()
+    db = connect(f"file:{path}?immutable=1", flags=apsw.SQLITE_OPEN_READONLY | apsw.SQLITE_OPEN_URI)
+    db.execute("BEGIN; SELECT * FROM o")
+    assert content(db) == [[1]] * 3 and not os.path.exists(path + "-shm")
+    db.close()
+
+
 def test_a_read_only_connection_needs_the_tables_and_their_directory(path: str, writer: Other, tmp_path: Path) -> None:
     apsw.Connection(str(tmp_path / "plain.db")).execute("CREATE TABLE o(x)")
     db = by_flags(str(tmp_path / "plain.db"))
