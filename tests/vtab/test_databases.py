@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import shutil
 import subprocess
 import sys
+import threading
 from pathlib import Path
+from typing import Any
 
 import apsw
 import pytest
@@ -14,6 +17,9 @@ import pytest
 import lsmsql
 from lsmsql import KeyUnavailableError, Options, UsageError
 from lsmsql.connection import connect
+from lsmsql.engine import open_directories
+from lsmsql.engine.storage.filesystem import OsFileSystem
+from lsmsql.vtab import engines
 
 SCHEMA = "CREATE VIRTUAL TABLE t USING lsm(a TEXT COLLATE NOCASE DEFAULT (1 + 1), b INTEGER, PRIMARY KEY (a, b DESC))"
 
@@ -350,3 +356,30 @@ def test_a_dropped_tables_rows_leave_with_the_next_commit(path: str) -> None:
     db.execute("INSERT INTO u VALUES (4)")
     assert len(db.engine.tree_names()) == 1
     db.close()
+
+
+def test_a_connection_that_is_collected_while_another_opens_its_engine_lets_go_of_its_own(
+    path: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ring: list[object] = [connect(str(tmp_path / "other.db"))]
+    ring[0].execute(SCHEMA)  # type: ignore[attr-defined]
+    ring.append(ring)
+    original = engines.Database.open
+
+    def collecting(*arguments: Any, **keywords: Any) -> Any:
+        gc.collect()
+        return original(*arguments, **keywords)
+
+    monkeypatch.setattr(engines.Database, "open", collecting)
+    del ring
+
+    def use() -> None:
+        db = connect(path)
+        db.execute(SCHEMA)
+        db.close()
+
+    thread = threading.Thread(target=use, daemon=True)
+    thread.start()
+    thread.join(30)
+    assert not thread.is_alive()
+    assert open_directories.find(OsFileSystem().identity(path + "-lsm")) is None
