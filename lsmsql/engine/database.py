@@ -16,7 +16,7 @@ from .ingest import ingest
 from .instance import CLOSED, Instance
 from .manifest.version import Version
 from .manifest.version_edit import VersionEdit
-from .prepared import Host, PreparedCommit
+from .prepared import Deciding, PreparedCommit
 from .read_view import View
 from .readable import Readable
 from .reentry import refuse_reentry
@@ -62,7 +62,7 @@ class Database(Readable):
         key: str | bytes | None = None,
         create: bool = True,
         filesystem: FileSystem | None = None,
-        host: Host | None = None,
+        host: Deciding | None = None,
         lock_timeout: float | None = None,
     ) -> Database:
         """See `lsmsql.open`. host: who decides about prepared commits (for the SQL layer); lock_timeout: instead of the option."""
@@ -84,7 +84,7 @@ class Database(Readable):
         *,
         key: str | bytes | None = None,
         filesystem: FileSystem | None = None,
-        host: Host | None = None,
+        host: Deciding | None = None,
     ) -> Database | None:
         """As `open`, where this process has the directory open already; None where it has not."""
         instance = Instance.join(filesystem or OsFileSystem(), path, options, key, host)

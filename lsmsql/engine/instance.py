@@ -18,7 +18,7 @@ from . import open_directories
 from .background import Background, Inline
 from .commit import CommitLine
 from .pins import Pins
-from .prepared import Host
+from .prepared import Deciding, ask
 from .recovery import Recovered, recover
 from .reentry import refuse_reentry
 from .storage.filenames import FileKind, file_name
@@ -72,7 +72,7 @@ class Instance:
         options: Options | None,
         key: str | bytes | None,
         create: bool,
-        host: Host | None = None,
+        host: Deciding | None = None,
         lock_timeout: float | None = None,
     ) -> Instance:
         """See `Database.open`. What this process has open already is shared."""
@@ -81,7 +81,7 @@ class Instance:
             return cls._open(fs, path, options, key, create, host, timeout)
 
     @classmethod
-    def join(cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, host: Host | None) -> Instance | None:
+    def join(cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, host: Deciding | None) -> Instance | None:
         """What this process has open at a path, with one user more; None if that is nothing."""
         with open_directories.changing:
             directory = fs.absolute(path)
@@ -93,7 +93,7 @@ class Instance:
 
     @classmethod
     def _open(
-        cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, create: bool, host: Host | None, timeout: float
+        cls, fs: FileSystem, path: str, options: Options | None, key: str | bytes | None, create: bool, host: Deciding | None, timeout: float
     ) -> Instance:
         directory = _directory_at(fs, path, create)
         digest = _digest(key)
@@ -109,7 +109,7 @@ class Instance:
             raise UsageError(f"{path} is a file; give the path of a database's directory, or of one to be made") from None
         instance: Instance | None = None
         try:
-            recovered = recover(fs, directory, options, key, create, host)
+            recovered = recover(fs, directory, options, key, create, ask(host))
             try:
                 instance = cls(path, recovered, lock, identity, digest, host is not None)
             except BaseException:
@@ -128,12 +128,13 @@ class Instance:
         if self.closed:
             raise ClosedError(self.closed)
 
-    def _join(self, options: Options | None, digest: bytes, host: Host | None) -> None:
+    def _join(self, options: Options | None, digest: bytes, deciding: Deciding | None) -> None:
         """One user more. UsageError for other options or another key than it is open with."""
         if options is not None and options != self.line.options:
             raise UsageError(f"{self.path} is open in this process with other options")
         if digest != self._digest:
             raise UsageError(f"{self.path} is open in this process with another key")
+        host = ask(deciding)
         if host is not None:
             host.require_its_own(self.path, self.line.database_id)
             if not self._hosted:  # From then on the host commits through here, and may be ahead of what it was when it was asked.

@@ -6,6 +6,7 @@ From PREPARE to its outcome the commit line is held: nobody else commits, and no
 from __future__ import annotations
 
 import threading
+from collections.abc import Callable
 from typing import NamedTuple, Protocol
 
 from ..errors import HistoryError, UsageError
@@ -36,6 +37,15 @@ class Host(NamedTuple):
             "was restored from an older copy, or lost its newest transactions in a power failure. Restore the two together, or go on with "
             f"what there is: lsmsql repair --accept {self.name}"
         )
+
+
+Deciding = Host | Callable[[], Host]
+"""A host, or how to ask it once nobody else can commit: what it has said before that may be out of date."""
+
+
+def ask(host: Deciding | None) -> Host | None:
+    """The host, asked now."""
+    return host() if callable(host) else host
 
 
 class Settling(Protocol):

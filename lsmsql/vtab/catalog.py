@@ -81,25 +81,26 @@ class Catalog:
 
     def newest_commit_number(self) -> int:
         """As `commit_number`, but what is committed now, whatever the connection's transaction began with."""
-        if self._connection.txn_state(self._name) != apsw.SQLITE_TXN_READ:
-            return self.commit_number()
-        with self._from_outside() as committed:
-            return committed.commit_number()
+        with self.newest() as newest:
+            return newest.commit_number()
 
     def committed_trees(self) -> set[str]:
-        """As `trees`, but by what is committed now."""
-        with self._from_outside() as committed:
+        """As `trees`, but by what is committed now, where another connection can see that."""
+        filename = self._connection.db_filename(self._name)
+        if not filename:
+            return self.trees()
+        with _opened(filename) as committed:
             return committed.trees()
 
     @contextmanager
-    def _from_outside(self) -> Iterator[Catalog]:
-        """The catalog as another connection sees it; where there can be none, in memory, as this one does."""
+    def newest(self) -> Iterator[Catalog]:
+        """The catalog as it is committed now, whatever moment the connection's transaction reads at."""
         filename = self._connection.db_filename(self._name)
-        if not filename:
+        if not filename or self._connection.txn_state(self._name) != apsw.SQLITE_TXN_READ:
             yield self
             return
-        with _opened(filename) as committed:
-            yield committed
+        with _opened(filename) as newest:
+            yield newest
 
     def accept(self, number: int) -> None:
         """Make `number` that of the last transaction."""

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
+from ..engine import open_directories
 from ..engine.database import Database
 from ..engine.prepared import Host
 from ..engine.reader import ReadOnlyDatabase
@@ -14,14 +17,30 @@ Engine = Database | ReadOnlyDatabase
 """What SQL works on: in a connection that only reads, and where nobody in this process writes, the latter."""
 
 
-def open_engine(path: str, options: Options | None, key: str | bytes | None, host: Host | None, lock_timeout: float | None) -> Database:
-    """The engine directory at `path`; without a host, which is a database that has no lsm table yet, it may be made. lock_timeout: instead of
-    the option.
+def open_engine(
+    path: str,
+    options: Options | None,
+    key: str | bytes | None,
+    host: Callable[[], Host],
+    *,
+    create: bool,
+    lock_timeout: float | None,
+    tidy: Callable[[Database], None],
+) -> Database:
+    """The engine directory at `path`. create: it may be made; lock_timeout: instead of the option; tidy: called when SQL opens it first, before
+    anybody else may use it.
 
     BusyError when another process has it, UsageError when it is not there and may not be made or is open here with another key or other
     options, HistoryError when host and engine have not committed the same."""
-    with locked_is_busy():
-        return Database.open(path, options, key=key, create=host is None, host=host, lock_timeout=lock_timeout)
+    with locked_is_busy(), open_directories.changing:
+        engine = Database.open(path, options, key=key, create=create, host=host, lock_timeout=lock_timeout)
+        if engine.first("tidy up for SQL"):
+            try:
+                tidy(engine)
+            except BaseException:
+                engine.close()
+                raise
+        return engine
 
 
 def open_reading(path: str, options: Options | None, key: str | bytes | None, host: Host) -> Engine:

@@ -11,6 +11,7 @@ from ..errors import UsageError
 from .catalog import Catalog
 from .schema import TableSchema
 from .session import Session
+from .sqlite_errors import stale_snapshot
 from .table import Table
 
 
@@ -48,6 +49,9 @@ class Module:
         if tree_name not in engine.tree_names():
             engine.refresh()
         if tree_name not in engine.tree_names():
+            with catalog.newest() as newest:
+                if tree_name not in newest.trees():
+                    raise stale_snapshot()  # Dropped since the moment that this transaction reads at.
             raise UsageError(f"lsm: the rows of table {table_name} are missing: {where} do not fit together")
         return self._table(connection, schema_name, TableSchema.from_text(table_name, definition), tree_name)
 

@@ -77,8 +77,6 @@ class Session:
                     self._read_only.add(id(engine))
                 elif expected is None:
                     _require_unused(engine, filename)
-                elif engine.first("drop the trees that no table has"):
-                    _drop_unnamed_trees(engine, catalog)
             except BaseException:
                 engine.close()
                 raise
@@ -111,16 +109,27 @@ class Session:
             return in_memory(self._options)
         path = filename + SUFFIX
         key = self._key_of(schema_name)
-        # Without a catalog this database has nothing to say about what is in the directory.
-        number = catalog.commit_number() if read_only else catalog.newest_commit_number()
-        host = None if expected is None else Host(filename, number, expected, self.accept)
-        if read_only and host is None:
+        if read_only and expected is None:
             raise read_only_error(f"schema {schema_name} has no lsm tables yet")
+
+        def host() -> Host:
+            # Without a catalog it has committed nothing here, so what is only prepared is of a first transaction that was cut short.
+            return Host(filename, 0 if expected is None else catalog.newest_commit_number(), expected, self.accept)
+
+        def tidy(engine: Database) -> None:
+            if expected == engine.database_id:
+                _drop_unnamed_trees(engine, catalog)
+
         try:
-            if read_only and host is not None:
-                return self._open_reading(path, key, host, catalog)
+            if read_only:
+                return self._open_reading(path, key, Host(filename, catalog.commit_number(), expected, self.accept), catalog)
             # SQLite's own limit counts where one is set.
-            return open_engine(path, self._options, key, host, catalog.setting("busy_timeout") / 1000 or None)
+            timeout = catalog.setting("busy_timeout") / 1000 or None
+            return open_engine(path, self._options, key, host, create=expected is None, lock_timeout=timeout, tidy=tidy)
+        except HistoryError as error:
+            if expected is None:
+                raise _belongs_to_another(path, filename) from error
+            raise
         except UsageError as error:
             if expected is None:
                 raise
@@ -202,12 +211,19 @@ def _require_unused(engine: Engine, filename: str) -> None:
     with engine.read_view() as view:
         for name in engine.tree_names():
             if name.startswith("sql:") and view.scan(engine.tree(name, create=False), limit=1).fill(1):
-                raise UsageError(f"lsm: the engine directory {engine.path} holds rows of another database than {filename}; move it away")
+                raise _belongs_to_another(engine.path, filename)
+
+
+def _belongs_to_another(path: str, filename: str) -> UsageError:
+    return UsageError(f"lsm: the engine directory {path} holds rows of another database than {filename}; move it away")
 
 
 def _drop_unnamed_trees(engine: Engine, catalog: Catalog) -> None:
-    """Remove the trees of tables whose DROP, or whose rolled back CREATE, has been committed since they were last in use."""
+    """Remove the trees of tables whose DROP, or whose rolled back CREATE, has been committed since they were last in use. Nobody else uses the
+    engine yet, so no tree can be one whose table is just being made."""
     named = catalog.trees()
+    with catalog.newest() as newest:
+        named |= newest.trees()
     for name in engine.tree_names():
         if name.startswith("sql:") and name not in named:
             engine.drop_tree(name)

@@ -1,0 +1,118 @@
+"""What opening an engine may rely on, and what it must not touch: other connections' tables, a first transaction that was cut short."""
+
+from __future__ import annotations
+
+import threading
+from pathlib import Path
+
+import apsw
+import pytest
+
+from lsmsql import Options, UsageError
+from lsmsql.connection import connect
+from lsmsql.engine.database import Database
+from tests.vtab.test_atomic import after, copied
+
+QUIET = Options(background=False)
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_opening_inside_an_old_snapshot_keeps_tables_made_since(path: str, mode: str) -> None:
+    db = connect(path, options=QUIET)
+    db.pragma("journal_mode", mode)
+    db.execute("CREATE TABLE o(x); CREATE VIRTUAL TABLE t USING lsm(a)")
+    db.close()
+    old = connect(path, options=QUIET)
+    old.execute("BEGIN; SELECT * FROM o" if mode == "wal" else "SELECT * FROM o")
+    db = connect(path, options=QUIET)
+    db.execute("CREATE VIRTUAL TABLE n USING lsm(a); INSERT INTO n VALUES (1)")
+    db.close()
+    try:
+        old.execute("SELECT * FROM t").fetchall()
+    except apsw.BusyError:
+        pass  # The moment is not retained any more.
+    old.close()
+    db = connect(path, options=QUIET)
+    assert db.execute("SELECT a FROM n").get == 1
+    db.close()
+
+
+def test_a_table_dropped_since_an_old_snapshot_is_busy_there(path: str) -> None:
+    db = connect(path, options=QUIET)
+    db.execute("CREATE TABLE o(x); CREATE VIRTUAL TABLE t USING lsm(a); INSERT INTO t VALUES (1)")
+    db.close()
+    old = connect(path, options=QUIET)
+    old.execute("BEGIN; SELECT * FROM o")
+    db = connect(path, options=QUIET)
+    db.execute("DROP TABLE t")
+    db.close()
+    with pytest.raises(apsw.BusyError):
+        old.execute("SELECT * FROM t").fetchall()
+    old.execute("COMMIT")
+    with pytest.raises(apsw.SQLError, match="no such table"):
+        old.execute("SELECT * FROM t").fetchall()
+    old.close()
+
+
+def test_a_table_made_by_another_thread_while_the_engine_is_being_opened_stays(path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    db = connect(path, options=QUIET)
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(a)")
+    db.close()
+    looking, made = threading.Event(), threading.Event()
+    original = Database.tree_names
+
+    def slow(self: Database) -> list[str]:
+        if threading.current_thread() is not thread and not looking.is_set():
+            looking.set()
+            made.wait(0.5)  # As far as the other thread may get.
+        return original(self)
+
+    def make() -> None:
+        looking.wait(10)
+        other = connect(path, options=QUIET)
+        other.execute("CREATE VIRTUAL TABLE n USING lsm(a); INSERT INTO n VALUES (1)")
+        made.set()
+        other.close()
+
+    thread = threading.Thread(target=make)
+    monkeypatch.setattr(Database, "tree_names", slow)
+    thread.start()
+    db = connect(path, options=QUIET)
+    db.set_busy_timeout(5000)
+    db.execute("SELECT * FROM t").fetchall()
+    thread.join()
+    monkeypatch.undo()
+    assert db.execute("SELECT a FROM n").get == 1
+    db.close()
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_first_transaction_that_was_cut_short_can_be_tried_again(path: str, tmp_path: Path, mode: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """CREATE and the first rows in one transaction, prepared in the engine, not committed in app.db: which then knows of no lsm table."""
+    db = connect(path, options=QUIET)
+    db.pragma("journal_mode", mode)
+    db.execute("CREATE TABLE o(x)")
+    copies: list[str] = []
+    after(Database, "prepare", lambda: copies.append(copied(db, tmp_path / "copy")), monkeypatch)
+    first = "BEGIN; CREATE VIRTUAL TABLE t USING lsm(a); INSERT INTO t VALUES (1); COMMIT"
+    db.execute(first)
+    monkeypatch.undo()
+    db.close()
+    for _ in range(2):
+        db = connect(copies[0], options=QUIET)
+        if not db.execute("SELECT count(*) FROM sqlite_schema WHERE name = 't'").get:
+            db.execute(first)
+        assert db.execute("SELECT a FROM t").get == 1
+        db.close()
+
+
+def test_a_directory_that_another_database_has_committed_to_is_not_taken_over(path: str, tmp_path: Path) -> None:
+    """Not even when all its rows are gone: its numbers would not fit."""
+    db = connect(path, options=QUIET)
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(a); INSERT INTO t VALUES (1); DELETE FROM t")
+    db.close()
+    Path(path).unlink()
+    db = connect(path, options=QUIET)
+    with pytest.raises(UsageError, match="holds rows of another database than"):
+        db.execute("CREATE VIRTUAL TABLE t USING lsm(a)")
+    db.close()
