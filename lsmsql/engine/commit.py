@@ -290,6 +290,10 @@ class CommitLine(WriteLine):
             failure: BaseException | None = None
             try:
                 self.check()
+                if prepared.journal and kind is RecordKind.OUTCOME_COMMIT:
+                    fs = self._line.fs
+                    if not fs.exists(prepared.journal):
+                        fs.sync_directory(fs.join(self._line.directory, ".."))
                 # Not synced: should it be lost, the host is asked, and says the same.
                 wal.append(wal.seal(kind, b"", wal.ordinal, prepared.seqno, self._previous, time_ns() // 1000), 1)
             except BaseException as error:

@@ -184,6 +184,10 @@ class Database(Readable):
         """Whether nobody has asked this for a task yet: what is to be done once while the directory is open in this process."""
         return self.instance.first(task)
 
+    def host_has(self, path: str) -> bool:
+        """Whether there is a file of the host's."""
+        return self._line.fs.exists(path)
+
     def wait_settled(self) -> None:
         """Wait until no commit is prepared. LockedError when that does not come."""
         self._commits.wait_settled()

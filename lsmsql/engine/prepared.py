@@ -15,12 +15,15 @@ from .storage.record_log import RecordKind
 
 class Host(NamedTuple):
     """Who decides. name: for messages, usually a file; committed: the seqno of the last prepared commit that it has committed, 0 for none;
-    database_id: of the engine directory that it belongs to, None for any; accept: go on although the two have not committed the same."""
+    database_id: of the engine directory that it belongs to, None for any; accept: go on although the two have not committed the same;
+    files: that it may have been read from, and that the process which wrote them may have been killed before it synced: done now, and the
+    names in the directory above the engine's too."""
 
     name: str
     committed: int
     database_id: bytes | None = None
     accept: bool = False
+    files: tuple[str, ...] = ()
 
     def require_its_own(self, directory: str, database_id: bytes) -> None:
         """UsageError unless the engine directory is the host's."""
@@ -57,9 +60,10 @@ class Settling(Protocol):
 
 class PreparedCommit:
     """A batch in the WAL that waits for its outcome. seqno: its number, which the host commits to; trees: it writes to; operations: how
-    many; thread: who prepared it; settled: it has its outcome; complete: the open record of the arena is its batch."""
+    many; thread: who prepared it; settled: it has its outcome; complete: the open record of the arena is its batch; journal: the host commits
+    by removing this file, in the directory above the engine's: that must last before a COMMIT may. "": it does not."""
 
-    __slots__ = ("_line", "complete", "seqno", "settled", "thread", "trees")
+    __slots__ = ("_line", "complete", "journal", "seqno", "settled", "thread", "trees")
 
     def __init__(self, line: Settling, seqno: int, trees: tuple[int, ...]) -> None:
         self._line = line
@@ -67,6 +71,7 @@ class PreparedCommit:
         self.trees = trees
         self.thread = threading.get_ident()
         self.complete = False
+        self.journal = ""
         self.settled = False
 
     def replace(self, payload: bytes, trees: tuple[int, ...]) -> None:

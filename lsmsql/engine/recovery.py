@@ -64,6 +64,7 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
         refuse_lost_wals(fs, directory, line.version, keyring)
         if host is not None:
             host.require_its_own(directory, line.database_id)
+            _sync_host(fs, directory, host)
         replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options, host)
         if host is not None:
             host.require_agreement(directory, replayed.host_seqno)
@@ -75,6 +76,20 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
             close_table(table)
         manifest.close()
         raise
+
+
+def _sync_host(fs: FileSystem, directory: str, host: Host) -> None:
+    """What the host has said must outlive a power loss: what is decided now stands on it."""
+    if not host.files:
+        return
+    for path in host.files:
+        if fs.exists(path):
+            file = fs.open(path)
+            try:
+                file.sync()
+            finally:
+                file.close()
+    fs.sync_directory(fs.absolute(fs.join(directory, "..")))
 
 
 def _create(fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None) -> tuple[Keyring | None, Manifest, Options]:

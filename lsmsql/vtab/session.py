@@ -9,6 +9,7 @@ from os import environ
 
 import apsw
 
+from ..engine.database import Database
 from ..engine.prepared import Host
 from ..engine.reader import ReadOnlyDatabase
 from ..errors import ClosedError, HistoryError, UsageError
@@ -113,8 +114,11 @@ class Session:
             raise read_only_error(f"schema {schema_name} has no lsm tables yet")
 
         def host() -> Host:
-            # Without a catalog it has committed nothing here, so what is only prepared is of a first transaction that was cut short.
-            return Host(filename, 0 if expected is None else catalog.newest_commit_number(), expected, self.accept)
+            if expected is None:
+                return Host(filename, 0)  # It has committed nothing here, so what is only prepared is of a first transaction that was cut short.
+            # Not app.db itself: closing it would take away SQLite's locks on it. What it holds was synced before a journal went.
+            files = (filename + "-wal", filename + "-journal")
+            return Host(filename, catalog.newest_commit_number(), expected, self.accept, files)
 
         def tidy(engine: Database) -> None:
             if expected == engine.database_id:

@@ -61,6 +61,7 @@ class Transaction:
         self._poison = ""
         self._hooked = False
         self._committed_seqno = -1
+        self._durable = engine.options.durability == "full"
         self._latest: tuple[int, View] | None = None  # of a ReadOnlyDatabase, as of the beginning of a transaction: (commit number, view)
         if isinstance(engine, ReadOnlyDatabase):
             connection.trace_v2(apsw.SQLITE_TRACE_STMT, self._look_ahead, id=self.views)
@@ -215,6 +216,13 @@ class Transaction:
         self._prepared_state = state
         self._host_file = self.connection.db_filename(table.schema_name) or ""
         write_commit_number(self.connection, table.schema_name, self._prepared.seqno)
+        if self._durable:
+            self._prepared.journal = self._journal(table.schema_name)
+
+    def _journal(self, schema_name: str) -> str:
+        """The rollback journal that SQLite has begun, "" in WAL mode. Below PRAGMA synchronous=EXTRA its removal, which is the commit, is not synced."""
+        filename = self.connection.db_filename(schema_name)
+        return f"{filename}-journal" if filename and self.engine.host_has(f"{filename}-journal") else ""
 
     def commit(self, table: Table) -> None:
         """app.db has committed."""
