@@ -61,6 +61,8 @@ class Transaction:
         self._poison = ""
         self._hooked = False
         self._committed_seqno = -1
+        self._snapshot: int | None = None  # SQLite's data version when `_number` was read from app.db
+        self._number = 0
         self._durable = engine.options.durability == "full"
         self._latest: tuple[int, View] | None = None  # of a ReadOnlyDatabase, as of the beginning of a transaction: (commit number, view)
         if isinstance(engine, ReadOnlyDatabase):
@@ -78,18 +80,20 @@ class Transaction:
                     self._hook()
         elif views.held:
             views.let_go()  # a read-only transaction has ended
-        if views.shared is None and self.engine.read_only:  # Which goes on to what is committed only when it is told to.
-            views.shared = SharedView(self._frozen_view(schema_name))
-        return views.acquire()  # type: ignore[no-any-return]
+        # Outside of BEGIN too SQLite may be reading at an earlier moment: that of an unfinished SELECT, or of this statement's own beginning.
+        return views.acquire(self._frozen_view(schema_name) if views.shared is None else None)  # type: ignore[no-any-return]
 
     def _frozen_view(self, schema_name: str) -> View:
         """The view that goes with the snapshot SQLite's own transaction reads; BusyError when it is not retained."""
-        number = read_commit_number(self.connection, schema_name)
+        snapshot = self.connection.data_version(schema_name)
+        if snapshot != self._snapshot:
+            self._number = read_commit_number(self.connection, schema_name)
+            self._snapshot = snapshot
         latest, self._latest = self._latest, None
-        if latest is not None and latest[0] == number:
+        if latest is not None and latest[0] == self._number:
             return latest[1]
         try:
-            return self.engine.host_view(number)
+            return self.engine.host_view(self._number)
         except HistoryError as error:
             raise stale_snapshot() from error
 
@@ -163,14 +167,14 @@ class Transaction:
         self._poison = ""
 
     def savepoint(self, level: int, *, joining: bool) -> None:
-        """SQLite opened a savepoint or a statement. joining: the table was begun by the same statement, so all lower levels are older than it."""
-        place = self.pending.place()
-        mark = (level, place)
-        if joining:
-            known = {other[0] for other in self._marks}
-            if level in known:
-                return
-            self._marks = sorted(self._marks + [(older, place) for older in range(level) if older not in known])
+        """SQLite opened a savepoint or a statement. joining: the table was begun by the same statement, and others may know of it already.
+
+        Lower levels that nobody was told of were opened before the first table was begun, which it is by CREATE too: nothing was pending."""
+        mark = (level, self.pending.place())
+        known = {other[0] for other in self._marks}
+        self._marks = sorted(self._marks + [(older, 0) for older in range(level) if older not in known])
+        if joining and level in known:
+            return
         self._marks = [other for other in self._marks if other[0] < level]
         self._marks.append(mark)
         self._statement = mark
@@ -220,7 +224,7 @@ class Transaction:
             self._prepared.journal = self._journal(table.schema_name)
 
     def _journal(self, schema_name: str) -> str:
-        """The rollback journal that SQLite has begun, "" in WAL mode. Below PRAGMA synchronous=EXTRA its removal, which is the commit, is not synced."""
+        """The rollback journal that SQLite has begun, "" in WAL mode. Below synchronous=EXTRA its removal, which is the commit, is not synced."""
         filename = self.connection.db_filename(schema_name)
         return f"{filename}-journal" if filename and self.engine.host_has(f"{filename}-journal") else ""
 

@@ -1,0 +1,26 @@
+"""Savepoints around tables that are made inside of them: what SQLite tells a created table of older savepoints is nothing."""
+
+from __future__ import annotations
+
+import pytest
+
+from lsmsql.connection import Connection
+
+
+@pytest.mark.parametrize(
+    "script",
+    [
+        "SAVEPOINT a; CREATE VIRTUAL TABLE y USING lsm(n); UPDATE t SET v = 2",
+        "SAVEPOINT a; CREATE VIRTUAL TABLE y USING lsm(n); INSERT INTO y VALUES (1); UPDATE t SET v = 2; INSERT INTO y VALUES (2), (3)",
+        "SAVEPOINT a; CREATE VIRTUAL TABLE y USING lsm(n); SAVEPOINT b; INSERT INTO t VALUES (9, 9); RELEASE b",
+        "SAVEPOINT a; CREATE VIRTUAL TABLE y USING lsm(n); SAVEPOINT b; INSERT INTO y VALUES (1), (2); INSERT INTO t VALUES (9, 9); RELEASE b",
+        "SAVEPOINT a; SAVEPOINT b; CREATE VIRTUAL TABLE y USING lsm(n); RELEASE b; SAVEPOINT c; DELETE FROM t; RELEASE c; INSERT INTO t VALUES (9, 9)",
+    ],
+)
+@pytest.mark.parametrize("begin", ["BEGIN", ""])
+def test_rolling_back_to_a_savepoint_older_than_a_created_table_undoes_every_table(db: Connection, begin: str, script: str) -> None:
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(k INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 1), (2, 1)")
+    db.execute(f"{begin}; {script}; ROLLBACK TO a")
+    assert db.execute("SELECT * FROM t").fetchall() == [(1, 1), (2, 1)]
+    db.execute("INSERT INTO t VALUES (3, 3); SAVEPOINT d; DELETE FROM t; ROLLBACK TO d; COMMIT")
+    assert db.execute("SELECT * FROM t").fetchall() == [(1, 1), (2, 1), (3, 3)]
