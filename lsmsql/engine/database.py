@@ -194,6 +194,10 @@ class Database(Readable):
 
     def host_view(self, seqno: int) -> View:
         """What a host's transaction reads in which the host's last commit is `seqno`. HistoryError when that is not retained, or unknown."""
+        view = self.current_view()
+        if view.seqno >= seqno == self._commits.host_seqno:  # Asked after the view was taken, so no later one of the host's is in it.
+            return view
+        view.close()
         if not self._commits.wait_for_host(seqno):
             raise HistoryError(f"the host's commit {seqno} is not in {self.path}")
         view = self.current_view()

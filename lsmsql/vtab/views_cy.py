@@ -38,11 +38,11 @@ class Views:
         self.shared = None
         self.held = False
 
-    def acquire(self):
-        """The view that a new cursor reads at; give it back with `release`."""
+    def acquire(self, view=None):
+        """The view that a new cursor reads at; give it back with `release`. view: to read in, where nothing is being read yet."""
         shared: SharedView = self.shared
         if shared is None:
-            shared = self.shared = SharedView(self._engine.current_view())
+            shared = self.shared = SharedView(view or self._engine.current_view())
         shared.holders += 1
         return shared
 
@@ -57,9 +57,7 @@ class Views:
     def hold(self, view=None):
         """The transaction reads at this moment until `let_go`. view: to read in, where nothing is being read yet."""
         if not self.held:
-            if self.shared is None and view is not None:
-                self.shared = SharedView(view)
-            self.acquire()
+            self.acquire(view)
             self.held = True
 
     def let_go(self):
