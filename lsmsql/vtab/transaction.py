@@ -221,12 +221,15 @@ class Transaction:
         self._host_file = self.connection.db_filename(table.schema_name) or ""
         write_commit_number(self.connection, table.schema_name, self._prepared.seqno)
         if self._durable:
-            self._prepared.journal = self._journal(table.schema_name)
+            self._prepared.journal = self._journal()
 
-    def _journal(self, schema_name: str) -> str:
+    def _journal(self) -> str:
         """The rollback journal that SQLite has begun, "" in WAL mode. Below synchronous=EXTRA its removal, which is the commit, is not synced."""
-        filename = self.connection.db_filename(schema_name)
-        return f"{filename}-journal" if filename and self.engine.host_has(f"{filename}-journal") else ""
+        journal = f"{self._host_file}-journal"
+        engine = self.engine
+        if not self._host_file or isinstance(engine, ReadOnlyDatabase) or not engine.host_has(journal):
+            return ""
+        return journal
 
     def commit(self, table: Table) -> None:
         """app.db has committed."""

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 
 from lsmsql.engine import recovery
+from lsmsql.engine.prepared import Host
 from lsmsql.engine.replay import _Replay
 from lsmsql.vtab import transaction
 from lsmsql.vtab.transaction import Transaction
@@ -95,13 +96,13 @@ def commit_at_once(patch: pytest.MonkeyPatch, _life: SqlLife) -> None:
 
 def decided(committed: bool) -> Callable[[pytest.MonkeyPatch, SqlLife], None]:
     def mutate(patch: pytest.MonkeyPatch, _life: SqlLife) -> None:
-        patch.setattr(_Replay, "_decide", lambda self: self._prepared and self._settle(committed))
+        patch.setattr(_Replay, "_decide", lambda self: self.prepared and self.settle(committed))
 
     return mutate
 
 
 def unchecked_agreement(patch: pytest.MonkeyPatch, _life: SqlLife) -> None:
-    patch.setattr(recovery, "_require_agreement", lambda *_: None)
+    patch.setattr(Host, "require_agreement", lambda *_: None)
 
 
 def unsynced_host(patch: pytest.MonkeyPatch, _life: SqlLife) -> None:

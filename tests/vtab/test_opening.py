@@ -37,17 +37,23 @@ def test_opening_inside_an_old_snapshot_keeps_tables_made_since(path: str, mode:
     db.close()
 
 
-def test_a_table_dropped_since_an_old_snapshot_is_busy_there(path: str) -> None:
+@pytest.mark.parametrize("reclaimed", [False, True])
+def test_a_table_dropped_since_an_old_snapshot_is_read_there_until_its_rows_are_gone(path: str, reclaimed: bool) -> None:
     db = connect(path, options=QUIET)
-    db.execute("CREATE TABLE o(x); CREATE VIRTUAL TABLE t USING lsm(a); INSERT INTO t VALUES (1)")
+    db.execute("CREATE TABLE o(x); CREATE VIRTUAL TABLE t USING lsm(a); CREATE VIRTUAL TABLE u USING lsm(a); INSERT INTO t VALUES (1)")
     db.close()
     old = connect(path, options=QUIET)
     old.execute("BEGIN; SELECT * FROM o")
     db = connect(path, options=QUIET)
     db.execute("DROP TABLE t")
+    if reclaimed:
+        db.execute("INSERT INTO u VALUES (1)")
     db.close()
-    with pytest.raises(apsw.BusyError):
-        old.execute("SELECT * FROM t").fetchall()
+    if reclaimed:
+        with pytest.raises(apsw.BusyError):
+            old.execute("SELECT * FROM t").fetchall()
+    else:
+        assert old.execute("SELECT a FROM t").get == 1
     old.execute("COMMIT")
     with pytest.raises(apsw.SQLError, match="no such table"):
         old.execute("SELECT * FROM t").fetchall()
