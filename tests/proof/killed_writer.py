@@ -11,6 +11,7 @@ import os
 import random
 import sys
 from collections.abc import Callable
+from dataclasses import replace
 from typing import Any
 
 import lsmsql
@@ -91,9 +92,11 @@ def contents(number: int) -> dict[bytes, bytes]:
 
 def committer(kind: str, directory: str) -> Callable[[int], None]:
     if kind != "engine":
-        connection = lsmsql.connect(os.path.join(directory, "app.db"), options=OPTIONS)
-        connection.set_busy_timeout(1000)
+        connection = lsmsql.connect(os.path.join(directory, "app.db"), options=OPTIONS if kind != "both" else replace(OPTIONS, durability="normal"))
+        if kind == "both":  # A dead process takes nothing that was written, so that more transactions fit a life.
+            connection.pragma("synchronous", "normal")
         connection.execute("SELECT 1 FROM a LIMIT 1").fetchall()  # That opens the engine.
+        connection.set_busy_timeout(1000)
 
         def commit(number: int) -> None:
             with connection:
