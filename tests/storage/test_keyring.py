@@ -157,9 +157,10 @@ def test_copies_of_different_moments_are_corruption() -> None:
         Keyring.open(with_keys(one[:SECTOR_BYTES] + two[:SECTOR_BYTES]), "db", RAW_KEY)
 
 
-def forged(offset: int, value: bytes) -> bytes:
-    """KEYS with a field changed and every checksum right."""
-    raw = bytearray(open_frame(PATH, 0, made("p")[0].read(PATH)[:SECTOR_BYTES], FrameType.KEYS))
+def forged(offset: int, value: bytes, keys: bytes | None = None) -> bytes:
+    """KEYS (new ones by default) with a field changed and every checksum right."""
+    keys = keys or made("p")[0].read(PATH)
+    raw = bytearray(open_frame(PATH, 0, keys[:SECTOR_BYTES], FrameType.KEYS))
     raw[offset : offset + len(value)] = value
     return seal_frame(FrameType.KEYS, raw) * 2
 
@@ -197,7 +198,7 @@ def test_forged_fields_do_not_unwrap(offset: int) -> None:
     assert Keyring.open(with_keys(right), "db", "p").epoch == 1
     value = b"\0" if offset == 2 else bytes([right[40 + offset] ^ 1 or 2])
     with pytest.raises(KeyUnavailableError):
-        Keyring.open(with_keys(forged(offset, value)), "db", "p")
+        Keyring.open(with_keys(forged(offset, value, right)), "db", "p")
 
 
 @pytest.mark.parametrize("cost", [{"n": 1}, {"n": 3}, {"n": 1 << 22}, {"r": 0}, {"p": 0}, {"p": 17}, {"n": 1 << 20, "r": 8}])
