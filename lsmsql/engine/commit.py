@@ -113,6 +113,7 @@ class CommitLine(WriteLine):
         """Commit an encoded batch; returns its seqno. Concurrent callers share one write and one sync."""
         request = _Request(payload, trees, durability or self._durability)
         self.refuse_reentry()
+        self.ask_again()
         try:
             self._waiting.append(request)
             with self._lock:  # Who waits here is often done by the time it gets in.

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from typing import NamedTuple, Protocol
 
-from ..errors import HistoryError, UsageError
+from ..errors import HistoryError, LockedError, UsageError
 from .storage.record_log import RecordKind
 
 
@@ -59,17 +60,20 @@ class Settling(Protocol):
 
 
 class PreparedCommit:
-    """A batch in the WAL that waits for its outcome. seqno: its number, which the host commits to; trees: it writes to; operations: how
-    many; thread: who prepared it; settled: it has its outcome; complete: the open record of the arena is its batch; journal: the host commits
-    by removing this file, in the directory above the engine's: that must last before a COMMIT may. "": it does not."""
+    """A batch in the WAL that waits for its outcome.
 
-    __slots__ = ("_line", "complete", "journal", "seqno", "settled", "thread", "trees")
+    seqno: its number, which the host commits to; trees: it writes to; thread: who prepared it; settled: it has its outcome; ask: see `decide`;
+    complete: the open record of the arena is its batch; journal: the host commits by removing this file, in the directory above the engine's:
+    that must last before a COMMIT may. "": it does not."""
+
+    __slots__ = ("_line", "ask", "complete", "journal", "seqno", "settled", "thread", "trees")
 
     def __init__(self, line: Settling, seqno: int, trees: tuple[int, ...]) -> None:
         self._line = line
         self.seqno = seqno
         self.trees = trees
         self.thread = threading.get_ident()
+        self.ask: Callable[[], int] | None = None
         self.complete = False
         self.journal = ""
         self.settled = False
@@ -88,3 +92,19 @@ class PreparedCommit:
         """The host has rolled back."""
         if not self.settled:
             self._line.settle(self, RecordKind.OUTCOME_ABORT)
+
+    def decide(self, ask: Callable[[], int]) -> None:
+        """Let the host decide: `ask` returns the seqno of its last commit, or raises LockedError while it has no answer. Then whoever is held up
+        by this commit asks again."""
+        self.ask = ask
+        with suppress(LockedError):
+            self.ask_again()
+
+    def ask_again(self) -> None:
+        """Settle what `decide` could not. LockedError when there is no answer yet."""
+        if self.ask is None or self.settled:
+            return
+        if self.ask() >= self.seqno:
+            self.commit()
+        else:
+            self.abort()

@@ -68,6 +68,8 @@ class WriteLine:
     def held(self, undecided: bool = False) -> Iterator[None]:
         """The commit line stands still: no commit, no rotation, no seqno but the caller's. undecided: also while a commit is prepared."""
         self.refuse_reentry()
+        if not undecided:
+            self.ask_again()
         with self._lock:
             self._busy = True
             try:
@@ -122,6 +124,12 @@ class WriteLine:
         finally:
             self._busy = True
 
+    def ask_again(self) -> None:
+        """Ask the host about a prepared commit that it could not decide before. LockedError when it still cannot. Not under the lock."""
+        prepared = self._prepared
+        if prepared is not None and prepared.ask is not None:
+            prepared.ask_again()
+
     def wait_settled(self) -> None:
         """Wait until no commit is prepared. LockedError when that does not come."""
         if self._prepared is not None:
@@ -130,6 +138,7 @@ class WriteLine:
 
     def wait_for_host(self, seqno: int) -> bool:
         """Wait until the prepared commit of this seqno, which the host has committed, is visible; False when it does not come to that."""
+        self.ask_again()
         with self._lock:
             prepared = self._prepared
             if prepared is None or prepared.seqno != seqno or prepared.thread == threading.get_ident():

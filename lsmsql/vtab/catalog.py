@@ -17,6 +17,7 @@ from typing import Any
 
 import apsw
 
+from ..errors import LockedError
 from .tokenizer import always_quote
 
 _BUSY_MS = 1000
@@ -84,23 +85,20 @@ class Catalog:
         with self.newest() as newest:
             return newest.commit_number()
 
-    def committed_trees(self) -> set[str]:
-        """As `trees`, but by what is committed now, where another connection can see that."""
-        filename = self._connection.db_filename(self._name)
-        if not filename:
-            return self.trees()
-        with _opened(filename) as committed:
-            return committed.trees()
-
     @contextmanager
     def newest(self) -> Iterator[Catalog]:
         """The catalog as it is committed now, whatever moment the connection's transaction reads at."""
         filename = self._connection.db_filename(self._name)
-        if not filename or self._connection.txn_state(self._name) != apsw.SQLITE_TXN_READ:
+        if not filename or self._connection.txn_state(self._name) != apsw.SQLITE_TXN_READ or self._keeps_writers_out():
             yield self
             return
         with _opened(filename) as newest:
             yield newest
+
+    def _keeps_writers_out(self) -> bool:
+        """Whether nobody else commits while this connection reads; a second connection, which need not get in, would say the same."""
+        journal, locking = (self._run(f"PRAGMA {{}}.{name}_mode")[0][0] for name in ("journal", "locking"))
+        return journal != "wal" or locking == "exclusive"
 
     def accept(self, number: int) -> None:
         """Make `number` that of the last transaction."""
@@ -139,9 +137,13 @@ def _opened(filename: str) -> Iterator[Catalog]:
 
 
 def committed_number(filename: str) -> int:
-    """The number of the last transaction that changed lsm tables and that the database in this file has committed."""
-    with _opened(filename) as committed:
-        return committed.commit_number()
+    """The number of the last transaction that changed lsm tables and that the database in this file has committed. LockedError when it cannot
+    be read now."""
+    try:
+        with _opened(filename) as committed:
+            return committed.commit_number()
+    except apsw.Error as error:
+        raise LockedError(f"{filename} does not say what became of its last transaction: {error}") from error
 
 
 def read_commit_number(connection: apsw.Connection, schema_name: str) -> int:

@@ -247,25 +247,32 @@ class Transaction:
         """Remove the trees of dropped tables, unless the committed catalog names them: the DROP may have been rolled back."""
         dropped, self.dropped_trees = self.dropped_trees, set()
         with suppress(Error, OSError, apsw.Error):  # The commit stands, and the next opening tries again.
-            for name in dropped - Catalog(self.connection, schema_name).committed_trees():
+            for name in dropped - Catalog(self.connection, schema_name).trees():
                 self.engine.drop_tree(name)
 
     def rollback(self, table: Table) -> None:
         prepared, self._prepared = self._prepared, None
         try:
-            if prepared is None:
-                pass
-            elif self._host_file and committed_number(self._host_file) >= prepared.seqno:
-                # A commit over several files in WAL mode has failed when this file's part of it was there for good.
-                self._committed_seqno = prepared.seqno
-                prepared.commit()
-            else:
-                prepared.abort()
+            if prepared is not None:
+                self._decide(prepared, table.schema_name)
         finally:
             if table in self._begun:
                 self.pending.roll_back_to(0)
                 self.pending.serial += 1
             self._end(table)
+
+    def _decide(self, prepared: PreparedCommit, schema_name: str) -> None:
+        """Settle what SQLite rolls back. It may be there for good: a commit over several files in WAL mode fails when one file has its part."""
+        filename = self._host_file
+        if not filename:
+            prepared.abort()
+            return
+        try:
+            committed = read_commit_number(self.connection, schema_name)
+        except (apsw.Error, ReferenceError):  # The connection is being closed; or another one has begun to write.
+            prepared.decide(lambda: committed_number(filename))
+        else:
+            prepared.decide(lambda: committed)
 
     def drop(self, table: object) -> None:
         """A table is dropped. SQLite will not speak of it again, so with savepoints around there is no telling whether it comes back."""

@@ -174,6 +174,45 @@ def test_a_commit_whose_outcome_cannot_be_written_is_seen_and_the_last(monkeypat
         assert content(engine) == {b"a": b"1"}
 
 
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_commit_that_its_host_could_not_decide_is_decided_once_somebody_is_held_up(committed: bool) -> None:
+    silent = True
+
+    def ask() -> int:
+        if silent:
+            raise LockedError("the host is busy")
+        return prepared.seqno if committed else prepared.seqno - 1
+
+    with open_database(memory()) as engine:
+        prepared = prepare(engine, a=b"1")
+        prepared.decide(ask)
+        with pytest.raises(LockedError, match="the host is busy"):
+            engine.tree("kv").put(b"b", b"2")
+        with pytest.raises(LockedError, match="the host is busy"):
+            engine.flush()
+        assert content(engine) == {}
+        silent = False
+        engine.tree("kv").put(b"b", b"2")
+        assert content(engine) == ({b"a": b"1", b"b": b"2"} if committed else {b"b": b"2"})
+        assert (engine.seqno, engine.host_seqno) == (2, 1 if committed else 0)
+
+
+def test_a_view_of_the_host_asks_for_the_outcome_that_is_missing() -> None:
+    answers: list[int] = []
+
+    def ask() -> int:
+        if not answers:
+            raise LockedError("the host is busy")
+        return answers.pop()
+
+    with open_database(memory()) as engine:
+        prepared = prepare(engine, a=b"1")
+        prepared.decide(ask)
+        answers.append(prepared.seqno)
+        with engine.host_view(prepared.seqno) as view:
+            assert view.get(engine.tree("kv"), b"a") == b"1"
+
+
 def test_closing_leaves_what_is_prepared_to_the_host() -> None:
     fs = memory()
     engine = open_database(fs)

@@ -11,7 +11,7 @@ from typing import Any
 import apsw
 import pytest
 
-from lsmsql import HistoryError, Options, UsageError
+from lsmsql import HistoryError, LockedError, Options, UsageError
 from lsmsql.connection import Connection, connect
 from lsmsql.engine.prepared import PreparedCommit
 from lsmsql.vtab.transaction import Transaction
@@ -262,3 +262,40 @@ def test_a_rollback_behind_app_dbs_own_commit_keeps_both_halves(pair: Connection
     assert content(pair) == [[1, 2]] * 3
     insert(pair, 3)
     assert content(pair) == [[1, 2, 3]] * 3
+
+
+def test_a_refused_commit_of_a_connection_that_keeps_others_out_is_undone(pair: Connection) -> None:
+    pair.pragma("locking_mode", "exclusive")
+    insert(pair, 2)
+    pair.set_commit_hook(lambda: True)
+    with pytest.raises(apsw.ConstraintError):
+        insert(pair, 3)
+    pair.set_commit_hook(None)
+    assert content(pair) == [[1, 2]] * 3
+    insert(pair, 4)
+    assert content(pair) == [[1, 2, 4]] * 3
+    pair.execute("DROP TABLE u; INSERT INTO t VALUES (5, 'b')")
+    assert sum(name.startswith("sql:") for name in pair.engine.tree_names()) == 1
+
+
+@pytest.mark.parametrize("pair", ["delete"], indirect=True)
+def test_a_refused_commit_is_undone_later_when_another_connection_writes_at_that_moment(pair: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+    """SQLite has let go of app.db by the time it tells of the rollback: somebody else may have it, for longer than anybody can wait."""
+    other = apsw.Connection(pair.filename)
+
+    def overtake() -> None:
+        if not other.in_transaction:
+            other.execute("BEGIN EXCLUSIVE; INSERT INTO o VALUES (9)")
+
+    after(Transaction, "rollback", overtake, monkeypatch, before=True)
+    pair.set_commit_hook(lambda: True)
+    with pytest.raises(apsw.ConstraintError):
+        insert(pair, 3)
+    pair.set_commit_hook(None)
+    assert other.in_transaction
+    with pytest.raises(LockedError, match="does not say"):
+        pair.engine.tree("own").put(b"k", b"v")
+    other.execute("COMMIT")
+    pair.engine.tree("own").put(b"k", b"v")
+    assert content(pair) == [[1, 9], [1], [1]]
+    other.close()

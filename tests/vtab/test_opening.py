@@ -122,3 +122,35 @@ def test_a_directory_that_another_database_has_committed_to_is_not_taken_over(pa
     with pytest.raises(UsageError, match="holds rows of another database than"):
         db.execute("CREATE VIRTUAL TABLE t USING lsm(a)")
     db.close()
+
+
+def test_opening_inside_a_transaction_needs_no_second_connection_where_a_reader_keeps_writers_out(path: str) -> None:
+    db = connect(path, options=QUIET)
+    db.pragma("journal_mode", "delete")
+    db.execute("CREATE TABLE o(x); INSERT INTO o VALUES (0); CREATE VIRTUAL TABLE t USING lsm(a); INSERT INTO t VALUES (1)")
+    db.close()
+    reader, writer = connect(path, options=QUIET), apsw.Connection(path)
+    reader.execute("BEGIN; SELECT * FROM o")
+    writer.execute("BEGIN; INSERT INTO o VALUES (1)")
+    with pytest.raises(apsw.BusyError):
+        writer.execute("COMMIT")  # From now on nobody else can begin to read.
+    assert reader.execute("SELECT a FROM t").get == 1
+    reader.execute("COMMIT")
+    writer.execute("COMMIT")
+    assert reader.execute("SELECT count(*) FROM o").get == 2
+    reader.close()
+    writer.close()
+
+
+@pytest.mark.parametrize("mode", ["wal", "delete"])
+def test_a_connection_that_keeps_others_out_can_open_its_engine_in_a_transaction(path: str, mode: str) -> None:
+    db = connect(path, options=QUIET)
+    db.pragma("journal_mode", mode)
+    db.execute("CREATE TABLE o(x); CREATE VIRTUAL TABLE t USING lsm(a); INSERT INTO t VALUES (1)")
+    db.close()
+    db = connect(path, options=QUIET)
+    db.pragma("locking_mode", "exclusive")
+    db.execute("BEGIN; SELECT * FROM o").fetchall()
+    assert db.execute("SELECT a FROM t").get == 1
+    db.execute("COMMIT")
+    db.close()
