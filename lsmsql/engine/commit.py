@@ -249,7 +249,11 @@ class CommitLine(WriteLine):
         with self.held():
             self.admit(trees, len(payload))
             prepared = PreparedCommit(self, self._published.seqno + 1, trees)
-            self._write_prepare(prepared, payload, durability)
+            try:
+                self._write_prepare(prepared, payload, durability)
+            except BaseException:
+                self._prepared = None  # Nobody will settle it. If it is in the WAL, the host is asked at the next opening.
+                raise
             return prepared
 
     def prepare_again(self, prepared: PreparedCommit, payload: bytes, trees: tuple[int, ...]) -> None:

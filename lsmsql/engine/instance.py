@@ -17,6 +17,7 @@ from ..options import Options
 from . import open_directories
 from .background import Background, Inline
 from .commit import CommitLine
+from .manifest.current import read_current
 from .pins import Pins
 from .prepared import Deciding, ask
 from .recovery import Recovered, recover
@@ -102,7 +103,10 @@ class Instance:
             shared = cls.join(fs, path, options, key, host)
             if shared is not None:
                 return shared
-            lock = fs.lock(fs.join(directory, file_name(FileKind.LOCK)), timeout)
+            lock_path = fs.join(directory, file_name(FileKind.LOCK))
+            if not create and not fs.exists(lock_path) and read_current(fs, directory) is None:
+                raise UsageError(f"there is no database in {directory}")  # Nor does asking leave a file.
+            lock = fs.lock(lock_path, timeout)
         except LockedError as error:
             raise LockedError(f"{error}; it can be read meanwhile: open it for reading only (read_only=True; in SQL mode=ro)") from None
         except NotADirectoryError:

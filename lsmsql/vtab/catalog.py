@@ -95,10 +95,23 @@ class Catalog:
         with _opened(filename) as newest:
             yield newest
 
+    @contextmanager
+    def committed(self) -> Iterator[Catalog]:
+        """As `newest`, for the midst of the connection's own Commit or Rollback: there its statements leave a read transaction behind, which
+        only does no harm where it keeps everybody out anyway."""
+        filename = self._connection.db_filename(self._name)
+        if not filename or self._keeps_everybody_out():
+            yield self
+            return
+        with _opened(filename) as committed:
+            yield committed
+
     def _keeps_writers_out(self) -> bool:
         """Whether nobody else commits while this connection reads; a second connection, which need not get in, would say the same."""
-        journal, locking = (self._run(f"PRAGMA {{}}.{name}_mode")[0][0] for name in ("journal", "locking"))
-        return journal != "wal" or locking == "exclusive"
+        return self._run("PRAGMA {}.journal_mode")[0][0] != "wal" or self._keeps_everybody_out()
+
+    def _keeps_everybody_out(self) -> bool:
+        return bool(self._run("PRAGMA {}.locking_mode")[0][0] == "exclusive")
 
     def accept(self, number: int) -> None:
         """Make `number` that of the last transaction."""

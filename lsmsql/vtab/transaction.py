@@ -247,7 +247,9 @@ class Transaction:
         """Remove the trees of dropped tables, unless the committed catalog names them: the DROP may have been rolled back."""
         dropped, self.dropped_trees = self.dropped_trees, set()
         with suppress(Error, OSError, apsw.Error):  # The commit stands, and the next opening tries again.
-            for name in dropped - Catalog(self.connection, schema_name).trees():
+            with Catalog(self.connection, schema_name).committed() as catalog:
+                named = catalog.trees()
+            for name in dropped - named:
                 self.engine.drop_tree(name)
 
     def rollback(self, table: Table) -> None:
@@ -268,8 +270,9 @@ class Transaction:
             prepared.abort()
             return
         try:
-            committed = read_commit_number(self.connection, schema_name)
-        except (apsw.Error, ReferenceError):  # The connection is being closed; or another one has begun to write.
+            with Catalog(self.connection, schema_name).committed() as catalog:
+                committed = catalog.commit_number()
+        except (apsw.Error, ReferenceError):  # Another connection has begun to write; or this one is being closed.
             prepared.decide(lambda: committed_number(filename))
         else:
             prepared.decide(lambda: committed)
