@@ -11,6 +11,7 @@ import shutil
 import signal
 import tempfile
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -177,7 +178,9 @@ def test_the_child_of_a_fork_cannot_use_what_was_opened_before(path: str, option
     for sql in ("SELECT * FROM t", "INSERT INTO t VALUES (3)"):
         assert in_child(lambda sql=sql: db.execute(sql).fetchall()) == ["ClosedError", "opened before fork"]  # type: ignore[misc]
     assert in_child(lambda: engine.tree("own").put(b"k", b"v"))[0] == "ClosedError"
-    kind, message = in_child(lambda: connect(path, key=KEY, options=options).execute("INSERT INTO t VALUES (3)").fetchall())
+    kind, message = in_child(
+        lambda: connect(path, key=KEY, options=replace(options, lock_timeout=0.1)).execute("INSERT INTO t VALUES (3)").fetchall()
+    )
     assert kind == "BusyError" and str(os.getpid()) in message
     assert disk(path) == before
     db.execute("INSERT INTO t VALUES (4)")
