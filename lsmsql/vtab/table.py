@@ -11,7 +11,7 @@ from .affinity import Value
 from .catalog import Catalog
 from .cursor_cy import Cursor, PreparedPlan
 from .plan import Plan, key_parts
-from .planner import Constraint, choose, operator_name
+from .planner import Choice, Constraint, choose, operator_name
 from .row_changes_cy import RowChanges
 from .row_codec_cy import RowDecoder
 from .row_writer_cy import RowWriter
@@ -42,36 +42,52 @@ class Table:
         self.parts = key_parts(schema)
         self._writer = RowWriter(schema)
         self.keys = self._writer.keys
+        self._choices: dict[object, tuple[Choice, str] | None] = {}
         self._prepared: dict[str, PreparedPlan] = {}
         self._changes = RowChanges(self, self._writer)
 
     # Reading
 
     def BestIndexObject(self, info: apsw.IndexInfo) -> bool:
-        constraints = [
-            Constraint(
-                info.get_aConstraint_iColumn(i),
-                operator_name(op := info.get_aConstraint_op(i)),
+        constraints = tuple(
+            (
+                column := info.get_aConstraint_iColumn(i),
+                op := info.get_aConstraint_op(i),
                 info.get_aConstraint_usable(i),
-                "BINARY" if op in _LIMITS or info.get_aConstraint_iColumn(i) < 0 else info.get_aConstraint_collation(i).upper(),
+                "BINARY" if op in _LIMITS or column < 0 else info.get_aConstraint_collation(i).upper(),
                 info.get_aConstraintUsage_in(i),
             )
             for i in range(info.nConstraint)
-        ]
-        orders = [(info.get_aOrderBy_iColumn(i), info.get_aOrderBy_desc(i)) for i in range(info.nOrderBy)]
-        choice = choose(self.schema, constraints, orders, frozenset(info.colUsed), push_down=self.session.push_down)
-        if choice is None:
+        )
+        orders = tuple((info.get_aOrderBy_iColumn(i), info.get_aOrderBy_desc(i)) for i in range(info.nOrderBy))
+        chosen = self._chosen(constraints, orders, frozenset(info.colUsed))
+        if chosen is None:
             return False
+        choice, text = chosen
         for position, number in enumerate(choice.arguments):
             info.set_aConstraintUsage_argvIndex(number, position + 1)
             info.set_aConstraintUsage_omit(number, number in choice.omit)
-        info.idxStr = choice.plan.to_text(self.schema)
+        info.idxStr = text
         info.orderByConsumed = bool(choice.plan.order)
         info.estimatedRows = choice.rows
         info.estimatedCost = choice.cost
         if choice.unique:
             info.idxFlags = apsw.SQLITE_INDEX_SCAN_UNIQUE
         return True
+
+    def _chosen(
+        self, constraints: tuple[tuple[int, int, bool, str, bool], ...], orders: tuple[tuple[int, bool], ...], used: frozenset[int]
+    ) -> tuple[Choice, str] | None:
+        """`choose`, and the plan's text, remembered: SQLite prepares a statement anew at each execution when a value is bound to its LIMIT."""
+        question = constraints, orders, used, self.session.push_down
+        if question in self._choices:
+            return self._choices[question]
+        if len(self._choices) >= _CACHED:
+            self._choices.clear()
+        described = [Constraint(column, operator_name(op), usable, collation, listed) for column, op, usable, collation, listed in constraints]
+        choice = choose(self.schema, described, list(orders), used, push_down=self.session.push_down)
+        chosen = self._choices[question] = None if choice is None else (choice, choice.plan.to_text(self.schema))
+        return chosen
 
     def prepared(self, text: str) -> PreparedPlan:
         """The plan that a text stands for, ready to run."""
