@@ -35,6 +35,7 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.scan_cy",
     "lsmsql.engine.kernel.table_cy",
     "lsmsql.engine.kernel.table_stream_cy",
+    "lsmsql.engine.storage.parity_cy",
     "lsmsql.vtab.cursor_cy",
     "lsmsql.vtab.key_codec_cy",
     "lsmsql.vtab.pending_cy",

@@ -23,6 +23,7 @@ from lsmsql.engine.storage.block_frame import (
 )
 from lsmsql.engine.storage.compression import Codec, compress
 from lsmsql.engine.storage.encryption import OVERHEAD, FileCipher
+from lsmsql.engine.storage.parity import ParityScheme, Repairs, add_parity
 from lsmsql.errors import CorruptionError, UsageError
 
 RAW = b"key and value, " * 30
@@ -207,3 +208,109 @@ def test_a_forged_header_does_not_authenticate() -> None:
 def test_no_bytes_open(data: bytes) -> None:
     with pytest.raises(CorruptionError):
         open_frame("f", 0, data, DATA)
+
+
+# --- parity
+
+RS42 = ParityScheme.parse("rs(4,2)")
+SCHEMES = [ParityScheme.parse(text) for text in ("xor(4)", "rs(4,2)", "rs(10,3)", "rs(1,2)")]
+PARITIES = pytest.mark.parametrize("scheme", SCHEMES, ids=str)
+CODECS = pytest.mark.parametrize("codec", [Codec.NONE, Codec.ZSTD])
+
+
+@PARITIES
+@CODECS
+def test_parity_stands_behind_a_frame_that_says_so(cipher: FileCipher | None, scheme: ParityScheme, codec: Codec) -> None:
+    stored = seal_frame(DATA, RAW, codec=codec, cipher=cipher, ordinal=4, parity=scheme)
+    length = scheme.frame_length(len(stored))
+    frame = stored[:length]
+    assert stored == add_parity(scheme, frame)
+    assert frame[3] == (3 if cipher else 2) and frame[5] == scheme.byte
+    if cipher is None:
+        bare = seal_frame(DATA, RAW, codec=codec)
+        assert (frame[:3], frame[4:5], frame[6:36], frame[40:]) == (bare[:3], bare[4:5], bare[6:36], bare[40:])
+        assert seal_frame(DATA, RAW, codec=codec, parity=ParityScheme()) == bare
+    repairs = Repairs()
+    assert open_frame("f", 0, stored, DATA, cipher, 4, scheme, repairs) == RAW
+    assert open_frame("f", 0, memoryview(stored), DATA, cipher, 4, scheme) == RAW
+    assert repairs.count == 0
+
+
+@PARITIES
+def test_many_frames_have_their_parity_each(cipher: FileCipher | None, scheme: ParityScheme) -> None:
+    payloads = [(raw, len(raw), 0) for raw in (b"a" * 500, b"", bytes(range(200)))]
+    stored = seal_many(DATA, payloads, 5, cipher, 0, scheme)
+    assert [open_frame("f", 0, each, DATA, cipher, 5 + n, scheme) for n, each in enumerate(stored)] == [payload[0] for payload in payloads]
+    if cipher is None:
+        assert stored == [frame_payload(DATA, *payload, parity=scheme) for payload in payloads]
+
+
+@PARITIES
+@CODECS
+def test_every_flipped_byte_is_repaired_or_in_the_parity(cipher: FileCipher | None, scheme: ParityScheme, codec: Codec) -> None:
+    stored = seal_frame(DATA, RAW, codec=codec, cipher=cipher, ordinal=2, parity=scheme)
+    length = scheme.frame_length(len(stored))
+    repairs = Repairs()
+    for at in range(len(stored)):
+        damaged = bytearray(stored)
+        damaged[at] ^= 0x81
+        before = repairs.count
+        assert open_frame("f", at, damaged, DATA, cipher, 2, scheme, repairs) == RAW
+        assert repairs.count - before == (at < length)
+        assert at >= length or ("f", at) in repairs.places
+
+
+@CODECS
+def test_a_lost_header_is_repaired(cipher: FileCipher | None, codec: Codec) -> None:
+    raw = bytes(range(256)) * 4
+    stored = seal_frame(DATA, raw, codec=codec, cipher=cipher, parity=RS42)
+    for junk in (bytes(HEADER_BYTES), seal_frame(FrameType.INDEX, b"x" * 9)[:HEADER_BYTES], b"\xff" * HEADER_BYTES):
+        assert open_frame("f", 0, junk + stored[HEADER_BYTES:], DATA, cipher, 0, RS42) == raw
+
+
+def test_damage_beyond_the_parity_is_corruption_with_its_place(cipher: FileCipher | None) -> None:
+    stored = bytearray(seal_frame(DATA, RAW, cipher=cipher, parity=RS42))
+    shard = RS42.shard_length(RS42.frame_length(len(stored)))
+    for number in range(3):
+        stored[number * shard : (number + 1) * shard - 5] = bytes(shard - 5)
+    with pytest.raises(CorruptionError, match=r"000007.sst at byte 512: frame magic is 0x0000 instead of 0x4d53 \(parity rs\(4,2\) could not"):
+        open_frame("000007.sst", 512, stored, DATA, cipher, 0, RS42)
+
+
+def test_every_truncation_of_a_frame_with_parity_is_corruption(cipher: FileCipher | None) -> None:
+    stored = seal_frame(DATA, RAW, codec=Codec.ZSTD, cipher=cipher, parity=RS42)
+    for size in range(len(stored)):
+        with pytest.raises(CorruptionError):
+            open_frame("f", 0, stored[:size], DATA, cipher, 0, RS42)
+    for junk in (b"\0", stored):
+        with pytest.raises(CorruptionError):
+            open_frame("f", 0, stored + junk, DATA, cipher, 0, RS42)
+
+
+def test_the_scheme_comes_from_the_reader() -> None:
+    """A frame whose checks agree but that was sealed with another scheme, or none, is not what should be here."""
+    bare, with_parity = seal_frame(DATA, RAW), seal_frame(DATA, RAW, parity=RS42)
+    with pytest.raises(CorruptionError, match="parity scheme 35"):
+        open_frame("f", 0, with_parity[: RS42.frame_length(len(with_parity))], DATA)
+    with pytest.raises(CorruptionError, match="could not repair"):
+        open_frame("f", 0, add_parity(RS42, bare), DATA, parity=RS42)
+    with pytest.raises(CorruptionError, match="could not repair"):
+        open_frame("f", 0, add_parity(RS42, seal_frame(DATA, RAW, parity=ParityScheme("rs", 2, 1))[: 40 + len(RAW)]), DATA, parity=RS42)
+    for call in (open_payload, read_header):
+        with pytest.raises(CorruptionError, match="parity scheme 35"):
+            call("f", 0, with_parity, DATA)
+
+
+def test_what_a_wrong_key_or_place_finds_is_not_repaired() -> None:
+    repairs = Repairs()
+    stored = seal_frame(DATA, RAW, cipher=cipher_of(), ordinal=4, parity=RS42)
+    for cipher, ordinal in ((cipher_of(file_id=8), 4), (cipher_of(), 5)):
+        with pytest.raises(CorruptionError, match="authentication tag"):
+            open_frame("f", 0, stored, DATA, cipher, ordinal, RS42, repairs)
+    assert repairs.count == 0
+
+
+@given(st.binary(max_size=300), st.sampled_from(SCHEMES))
+def test_random_bytes_with_parity_are_corruption(data: bytes, scheme: ParityScheme) -> None:
+    with pytest.raises(CorruptionError):
+        open_frame("f", 0, data, DATA, None, 0, scheme)

@@ -2,16 +2,11 @@
 
 from __future__ import annotations
 
-import os
-from importlib import import_module
 from typing import Any
+
+from ..._compiled import compiled_module
 
 
 def compiled_kernels() -> Any:
     """The module that gathers the compiled kernels, or None: none were built, or LSMSQL_PURE=1 asks for the plain twin."""
-    if os.environ.get("LSMSQL_PURE") == "1":
-        return None
-    try:
-        return import_module("lsmsql.engine.kernel.compiled")
-    except ImportError:
-        return None
+    return compiled_module("lsmsql.engine.kernel.compiled")

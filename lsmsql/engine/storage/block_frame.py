@@ -2,18 +2,20 @@
 
 Header, 40 bytes, little-endian (docs/formats.md, "Block frame"):
 
-    0 u16 magic 0x4D53   2 u8 type   3 u8 flags (1 encrypted)   4 u8 codec   5 u8 parity scheme (0)   6 u16 key epoch
+    0 u16 magic 0x4D53   2 u8 type   3 u8 flags (1 encrypted, 2 parity)   4 u8 codec   5 u8 parity (d, p)   6 u16 key epoch
     8 u32 dictionary id (0)   12 u32 stored payload length   16 u32 raw length   20 16B XXH3-128 of the stored payload
     36 u32 header check: low 32 bits of XXH3-64 over bytes 0..36
 
-Flags 2 (parity behind the payload) and 4 (per-KV checksums) have their place and are refused until they are built.
+Parity covers header and payload and stands behind them. The header says that it is there; which scheme and how many bytes its reader has to know
+from elsewhere, as a damaged header says anything. Flag 4 (per-KV checksums) has its place and is refused until it is built.
 """
 
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from enum import IntEnum
+from functools import partial
 from typing import NamedTuple
 
 from ...errors import CorruptionError, KeyUnavailableError, UsageError
@@ -21,6 +23,7 @@ from .checksum import checksum32, checksum128
 from .compression import Codec, compress, decompress
 from .encryption import FileCipher
 from .filesystem import Bytes
+from .parity import ParityScheme, Repairs, add_parity, add_parity_to_all, repair
 
 
 class FrameType(IntEnum):
@@ -38,6 +41,7 @@ class FrameType(IntEnum):
 HEADER_BYTES = 40
 MAGIC = 0x4D53
 FLAG_ENCRYPTED = 1
+FLAG_PARITY = 2
 RAW_BYTES_MAX = 256 << 20
 DATA_RAW_BYTES_MAX = 1_100_000_000  # One value may be 10^9 bytes.
 
@@ -72,37 +76,75 @@ def raw_bytes_max(type: int) -> int:
 
 
 def seal_frame(
-    type: int, raw: Bytes, *, codec: int = Codec.NONE, level: int = 1, cipher: FileCipher | None = None, ordinal: int = 0, dictionary: int = 0
+    type: int,
+    raw: Bytes,
+    *,
+    codec: int = Codec.NONE,
+    level: int = 1,
+    cipher: FileCipher | None = None,
+    ordinal: int = 0,
+    dictionary: int = 0,
+    parity: ParityScheme | None = None,
 ) -> bytes:
-    """The frame of one raw block. codec: what to try; stored uncompressed if that does not make it smaller.
+    """The frame of one raw block, with its parity. codec: what to try; stored uncompressed if that does not make it smaller.
 
     ordinal: the block's number within its section of the file, part of what the cipher authenticates."""
     used, payload = compress(raw, codec, level)
-    return frame_payload(type, payload, len(raw), used, cipher, ordinal, dictionary)
+    return frame_payload(type, payload, len(raw), used, cipher, ordinal, dictionary, parity)
 
 
 def frame_payload(
-    type: int, payload: Bytes, raw_length: int, codec: int, cipher: FileCipher | None = None, ordinal: int = 0, dictionary: int = 0
+    type: int,
+    payload: Bytes,
+    raw_length: int,
+    codec: int,
+    cipher: FileCipher | None = None,
+    ordinal: int = 0,
+    dictionary: int = 0,
+    parity: ParityScheme | None = None,
 ) -> bytes:
-    """The frame of a payload that is compressed with `codec` already; `raw_length` is what it decodes to."""
-    if raw_length > RAW_BYTES_MAX and raw_length > raw_bytes_max(type):
-        raise UsageError(f"a block of type {type} may hold {raw_bytes_max(type)} bytes, not {raw_length}")
-    flags = epoch = 0
-    if cipher is not None:
-        flags, epoch = FLAG_ENCRYPTED, cipher.epoch
-        payload = cipher.seal(type, ordinal, codec, dictionary, payload)
-    fields = _FIELDS.pack(MAGIC, type, flags, codec, 0, epoch, dictionary, len(payload), raw_length, checksum128(payload))
-    return b"".join((fields, _CHECK.pack(checksum32(fields)), payload))
+    """The frame, with its parity, of a payload that is compressed with `codec` already; `raw_length` is what it decodes to."""
+    frame = _frame(type, payload, raw_length, codec, cipher, ordinal, dictionary, parity)
+    return add_parity(parity, frame) if parity else frame
 
 
 def seal_many(
-    type: int, payloads: Iterable[tuple[Bytes, int, int]], first_ordinal: int, cipher: FileCipher | None = None, dictionary: int = 0
+    type: int,
+    payloads: Iterable[tuple[Bytes, int, int]],
+    first_ordinal: int,
+    cipher: FileCipher | None = None,
+    dictionary: int = 0,
+    parity: ParityScheme | None = None,
 ) -> list[bytes]:
-    """The frames of many (payload, raw length, codec), numbered from `first_ordinal`: what a kernel compressed in one go."""
-    return [
-        frame_payload(type, payload, raw_length, codec, cipher, ordinal, dictionary)
+    """The frames, each with its parity, of many (payload, raw length, codec), numbered from `first_ordinal`: what a kernel compressed in one go."""
+    frames = [
+        _frame(type, payload, raw_length, codec, cipher, ordinal, dictionary, parity)
         for ordinal, (payload, raw_length, codec) in enumerate(payloads, first_ordinal)
     ]
+    return add_parity_to_all(parity, frames) if parity else frames
+
+
+def _frame(
+    type: int,
+    payload: Bytes,
+    raw_length: int,
+    codec: int,
+    cipher: FileCipher | None,
+    ordinal: int,
+    dictionary: int,
+    parity: ParityScheme | None,
+) -> bytes:
+    """Header and payload, still without the parity that the header speaks of."""
+    if raw_length > RAW_BYTES_MAX and raw_length > raw_bytes_max(type):
+        raise UsageError(f"a block of type {type} may hold {raw_bytes_max(type)} bytes, not {raw_length}")
+    flags = epoch = scheme = 0
+    if cipher is not None:
+        flags, epoch = FLAG_ENCRYPTED, cipher.epoch
+        payload = cipher.seal(type, ordinal, codec, dictionary, payload)
+    if parity:
+        flags, scheme = flags | FLAG_PARITY, parity.byte
+    fields = _FIELDS.pack(MAGIC, type, flags, codec, scheme, epoch, dictionary, len(payload), raw_length, checksum128(payload))
+    return b"".join((fields, _CHECK.pack(checksum32(fields)), payload))
 
 
 def read_header(path: str, offset: int, data: Bytes, type: int) -> FrameHeader:
@@ -113,9 +155,11 @@ def read_header(path: str, offset: int, data: Bytes, type: int) -> FrameHeader:
     return FrameHeader(type, flags, codec, epoch, dictionary, stored, raw, digest)
 
 
-def _checked_header(path: str, offset: int, data: Bytes, type: int) -> tuple[int, int, int, int, int, int, bytes]:
+def _checked_header(
+    path: str, offset: int, data: Bytes, type: int, flags_max: int = FLAG_ENCRYPTED, scheme: int = 0
+) -> tuple[int, int, int, int, int, int, bytes]:
     """(flags, codec, epoch, dictionary, stored length, raw length, digest) of a header that passes; on the path of every missed
-    block, so all checks are one expression, and telling them apart is left to the failure."""
+    block, so all checks are one expression, and telling them apart is left to the failure. flags_max: every flag but `encrypted` must be as in it."""
     if len(data) < HEADER_BYTES:
         raise CorruptionError(path, offset, f"frame header is cut short: {len(data)} of {HEADER_BYTES} bytes")
     magic, kind, flags, codec, parity, epoch, dictionary, stored, raw, digest, check = _HEADER.unpack_from(data)
@@ -123,9 +167,9 @@ def _checked_header(path: str, offset: int, data: Bytes, type: int) -> tuple[int
         magic == MAGIC
         and check == checksum32(data[:_CHECKED_BYTES])
         and kind == type
-        and flags <= FLAG_ENCRYPTED
+        and flags | FLAG_ENCRYPTED == flags_max
         and codec <= _CODEC_MAX
-        and not parity
+        and parity == scheme
         and not dictionary
         and (raw <= RAW_BYTES_MAX or (type == _DATA and raw <= DATA_RAW_BYTES_MAX))
     ):
@@ -138,31 +182,78 @@ def _checked_header(path: str, offset: int, data: Bytes, type: int) -> tuple[int
         raise CorruptionError(path, offset, f"frame type is {kind} instead of {int(type)}")
     if raw > raw_bytes_max(type):
         raise CorruptionError(path, offset, f"frame raw length {raw} is over the limit of {raw_bytes_max(type)}")
-    what = f"frame flags {flags:#04x}, codec {codec}, parity scheme {parity} or dictionary {dictionary} is unknown"
+    what = f"frame flags {flags:#04x}, codec {codec}, parity scheme {parity} or dictionary {dictionary} is unknown or not what it should be"
     raise CorruptionError(path, offset, what, "a newer version may have written it")
 
 
-def open_payload(path: str, offset: int, frame: Bytes, type: int, cipher: FileCipher | None = None, ordinal: int = 0) -> tuple[int, int, Bytes]:
+def open_payload(
+    path: str,
+    offset: int,
+    frame: Bytes,
+    type: int,
+    cipher: FileCipher | None = None,
+    ordinal: int = 0,
+    parity: ParityScheme | None = None,
+    repairs: Repairs | None = None,
+) -> tuple[int, int, Bytes]:
     """(codec, raw length, payload): everything checked and decrypted, not decompressed.
 
-    frame: exactly the bytes of the frame, found at `offset` of the file `path`; cipher: None for a database that is not
-    encrypted (whether it is comes from KEYS, so a frame that says otherwise is damaged). CorruptionError says which check failed.
+    frame: exactly the bytes of the frame and its parity, found at `offset` of the file `path`; cipher: None for a database that is not
+    encrypted (whether it is comes from KEYS, so a frame that says otherwise is damaged). parity: the scheme that the frame was sealed with, by
+    which a damaged one is repaired; repairs: where that is counted. CorruptionError says which check failed.
     """
-    flags, codec, epoch, dictionary, stored, raw, digest = _checked_header(path, offset, frame, type)
-    if stored != len(frame) - HEADER_BYTES:
-        raise CorruptionError(path, offset, f"frame holds {len(frame) - HEADER_BYTES} payload bytes instead of {stored}")
-    payload: Bytes = frame[HEADER_BYTES:]
-    if checksum128(payload) != digest:
-        raise CorruptionError(path, offset, "frame payload checksum does not match")
-    if flags:
+    if parity:
+        codec, raw, encrypted, epoch, payload = _verified_or_repaired(path, offset, frame, type, parity, repairs)
+    else:
+        codec, raw, encrypted, epoch, payload = _verified(path, offset, frame, type, FLAG_ENCRYPTED, 0)
+    if encrypted:
         if cipher is None:
             raise CorruptionError(path, offset, "frame is encrypted, but the database is not")
-        payload = _decrypt(path, offset, cipher, epoch, (type, ordinal, codec, dictionary), payload)
+        payload = _decrypt(path, offset, cipher, epoch, (type, ordinal, codec, 0), payload)
     elif cipher is not None:
         raise CorruptionError(path, offset, "frame is not encrypted, but the database is")
     if not codec and len(payload) != raw:
         raise CorruptionError(path, offset, f"frame raw length is {raw}, but {len(payload)} bytes are there")
     return codec, raw, payload
+
+
+def _verified(path: str, offset: int, frame: Bytes, type: int, flags_max: int, scheme: int) -> tuple[int, int, int, int, Bytes]:
+    """(codec, raw length, encrypted, epoch, payload as stored) of a frame whose header and payload match their checks."""
+    flags, codec, epoch, _, stored, raw, digest = _checked_header(path, offset, frame, type, flags_max, scheme)
+    if stored != len(frame) - HEADER_BYTES:
+        raise CorruptionError(path, offset, f"frame holds {len(frame) - HEADER_BYTES} payload bytes instead of {stored}")
+    payload: Bytes = frame[HEADER_BYTES:]
+    if checksum128(payload) != digest:
+        raise CorruptionError(path, offset, "frame payload checksum does not match")
+    return codec, raw, flags & FLAG_ENCRYPTED, epoch, payload
+
+
+def _verified_or_repaired(
+    path: str, offset: int, stored: Bytes, type: int, parity: ParityScheme, repairs: Repairs | None
+) -> tuple[int, int, int, int, Bytes]:
+    """As `_verified`, of a frame with its parity; one that does not match is repaired and counted."""
+    try:
+        length = parity.frame_length(len(stored))
+    except ValueError as error:
+        raise CorruptionError(path, offset, str(error)) from None
+    verified = partial(_verified, path, offset, type=type, flags_max=FLAG_ENCRYPTED | FLAG_PARITY, scheme=parity.byte)
+    try:
+        return verified(frame=stored[:length])
+    except CorruptionError as error:
+        found = repair(parity, stored, length, partial(_passes, verified))
+        if found is None:
+            raise CorruptionError(path, offset, error.message, f"parity {parity} could not repair it") from None
+    if repairs is not None:
+        repairs.add(path, offset)
+    return verified(frame=found)
+
+
+def _passes(verified: Callable[..., object], frame: bytes) -> bool:
+    try:
+        verified(frame=frame)
+    except CorruptionError:
+        return False
+    return True
 
 
 def _decrypt(path: str, offset: int, cipher: FileCipher, epoch: int, place: tuple[int, int, int, int], sealed: Bytes) -> bytes:
@@ -174,9 +265,18 @@ def _decrypt(path: str, offset: int, cipher: FileCipher, epoch: int, place: tupl
         raise CorruptionError(path, offset, f"frame {error}", "it may belong to another file or place") from None
 
 
-def open_frame(path: str, offset: int, frame: Bytes, type: int, cipher: FileCipher | None = None, ordinal: int = 0) -> bytes:
+def open_frame(
+    path: str,
+    offset: int,
+    frame: Bytes,
+    type: int,
+    cipher: FileCipher | None = None,
+    ordinal: int = 0,
+    parity: ParityScheme | None = None,
+    repairs: Repairs | None = None,
+) -> bytes:
     """The raw block. Arguments and errors as `open_payload`; a payload that does not decode to the raw length is damage too."""
-    codec, raw_length, payload = open_payload(path, offset, frame, type, cipher, ordinal)
+    codec, raw_length, payload = open_payload(path, offset, frame, type, cipher, ordinal, parity, repairs)
     try:
         return decompress(payload, codec, raw_length)
     except ValueError as error:
