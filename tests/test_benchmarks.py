@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import memory, report, run
+from benchmarks import filters, memory, report, run
 from benchmarks.adapters import SYSTEMS, load
 from benchmarks.adapters.sqlite import SQLite
 from benchmarks.data import Dataset
@@ -71,6 +71,15 @@ def test_memory_of_a_small_load_is_measured_and_within_the_limit(tmp_path: Path,
     printed = capsys.readouterr().out
     assert f"{ROWS:,} rows" in printed
     assert re.search(r"limit: [\d,]+ MB = memtables .* block cache .* 300 MB: (kept|EXCEEDED)", printed)
+
+
+def test_filters_are_measured_beside_each_other(capsys: pytest.CaptureFixture[str]) -> None:
+    assert filters.main(["-n", "5000", "--probes", "2000", "--repeat", "1"]) == 0
+    rows = table(capsys.readouterr().out)
+    assert [name.partition(" (")[0] for name in rows][:3] == ["BuRR", "Bloom, same option", "Bloom, equal rate"]
+    assert len(rows) == 5
+    assert float(rows["BuRR (10)"]["bits/key"]) < 8 < float(rows["Bloom, same option (10)"]["bits/key"])
+    assert all(is_figure(row["miss ns"]) for row in rows.values())
 
 
 def test_sqlite_alone_fills_its_rows(tmp_path: Path) -> None:

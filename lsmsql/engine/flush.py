@@ -56,5 +56,6 @@ def _flush_tree(
         floor=floor,
         snapshots=retained,
         table_bytes=_ONE_FILE,
+        level=0,
     )
     return write_tables(stream, line.table_sink(line.version, tree_id, 0, pace))

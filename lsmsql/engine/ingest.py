@@ -7,7 +7,7 @@ from dataclasses import replace
 
 from .commit import CommitLine
 from .kernel import SortedRows
-from .manifest.version import NO_TABLES, Levels, TableRecord
+from .manifest.version import NO_TABLES, Levels
 from .manifest.version_edit import VersionEdit
 from .sstable.writer import TableSink, UnfinishedTable, begin_tables, discard_tables, finish_tables, table_stream
 from .upkeep import Upkeep
@@ -21,7 +21,14 @@ def ingest(line: VersionLine, commits: CommitLine, upkeep: Upkeep, tree_id: int,
     commits.check()
     upkeep.refuse_reentry()
     sink = line.table_sink(line.version, tree_id, 0)
-    begun = begin_tables(table_stream([SortedRows(rows)], line.options, encrypted=line.keyring is not None, floor=0), sink)
+    stream = table_stream(
+        [SortedRows(rows)],
+        line.options,
+        encrypted=line.keyring is not None,
+        floor=0,
+        level=lambda smallest, largest: _level_for(_levels(line, tree_id), [(smallest, largest)]),
+    )
+    begun = begin_tables(stream, sink)
     if not begun:
         return line.published.seqno
     try:
@@ -48,7 +55,7 @@ def _finish(line: VersionLine, commits: CommitLine, upkeep: Upkeep, begun: list[
         # A running compaction may write where these rows would go, so then they stay in level 0. Acquired and noted in one step, as an
         # interrupt in between would leave the lock held for good.
         alone += map(upkeep.compacting.acquire, (False,))
-        level = _level_for(line.version.levels.get(sink.tree_id, NO_TABLES), begun) if True in alone else 0
+        level = _level_for(_levels(line, sink.tree_id), _ranges(begun)) if True in alone else 0
         records = tuple(finish_tables(begun, replace(sink, level=level), seqno))
         line.fs.sync_directory(line.directory)  # Before the edit that names them.
         opened = line.open_tables(records)
@@ -64,20 +71,22 @@ def _finish(line: VersionLine, commits: CommitLine, upkeep: Upkeep, begun: list[
 def _overlaps_memtables(line: VersionLine, tree_id: int, begun: Sequence[UnfinishedTable]) -> bool:
     """Whether any generation holds a key in the range of one of the new tables."""
     memtables = [memtable for generation in line.published.state.generations if (memtable := generation.arena.memtable(tree_id)) is not None]
-    ranges = [(table.summary.smallest, table.summary.largest) for table in begun if table.summary is not None]
-    return any(memtable.has_key_in(*bounds) for memtable in memtables for bounds in ranges)
+    return any(memtable.has_key_in(*bounds) for memtable in memtables for bounds in _ranges(begun))
 
 
-def _level_for(levels: Levels, begun: Sequence[UnfinishedTable]) -> int:
-    """The deepest level that the tables fit into without overlapping anything there or above: the less has to be rewritten later."""
+def _ranges(begun: Sequence[UnfinishedTable]) -> list[tuple[bytes, bytes]]:
+    return [(table.summary.smallest, table.summary.largest) for table in begun if table.summary is not None]
+
+
+def _levels(line: VersionLine, tree_id: int) -> Levels:
+    return line.version.levels.get(tree_id, NO_TABLES)
+
+
+def _level_for(levels: Levels, ranges: Sequence[tuple[bytes, bytes]]) -> int:
+    """The deepest level that tables of these ranges fit into without overlapping anything there or above: the less has to be rewritten later."""
     found = 0
     for number, level in enumerate(levels):
-        if any(_overlaps(record, table) for record in level for table in begun):
+        if any(record.overlaps(*bounds) for record in level for bounds in ranges):
             break
         found = number
     return found
-
-
-def _overlaps(record: TableRecord, table: UnfinishedTable) -> bool:
-    assert table.summary is not None
-    return record.overlaps(table.summary.smallest, table.summary.largest)

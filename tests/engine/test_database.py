@@ -112,6 +112,15 @@ def test_options_given_are_saved_and_options_saved_are_used() -> None:
         assert engine.options.filter_bits == 4
 
 
+def test_options_saved_before_an_option_was_there_take_its_default() -> None:
+    text = replace(INLINE, filter="burr").to_text()
+    assert Options.from_text(text).filter == "burr"
+    assert Options.from_text(text.replace("filter = burr\n", "")) == INLINE
+    assert INLINE.filter == "auto"
+    with pytest.raises(UsageError, match="filter must be one of auto, bloom, burr, none"):
+        Options.from_text(text.replace("filter = burr", "filter = ribbon"))
+
+
 def test_opening_what_is_not_there_without_create_is_refused_and_makes_nothing(tmp_path: Path) -> None:
     with pytest.raises(UsageError):
         lsmsql.open(str(tmp_path / "no"), create=False)

@@ -7,6 +7,8 @@ from dataclasses import replace
 import pytest
 
 from lsmsql import UsageError
+from lsmsql.engine.kernel import FilterKind
+from lsmsql.engine.sstable.reader import read_properties
 from tests.proof.fault_filesystem import FaultFileSystem
 
 from .database_world import DIRECTORY, INLINE, KEY, held_elsewhere, memory, open_database, rows, table_paths
@@ -92,6 +94,28 @@ def test_rows_that_fit_go_deep_and_others_stay_in_level_0() -> None:
             tree.ingest([(b"x", b"4")])
         assert engine.statistics()["level_0_tables"] == 1
         assert rows(tree) == {b"a": b"1", b"b": b"3", b"c": b"1", b"d": b"2", b"x": b"4"}
+
+
+def test_tables_have_the_filter_of_the_level_they_were_written_for() -> None:
+    fs = memory()
+
+    def kinds() -> list[FilterKind]:
+        ids = sorted(int(path.removesuffix(".sst")[-6:]) for path in table_paths(fs))
+        return [FilterKind(read_properties(fs, DIRECTORY, file_id, None).filter_kind) for file_id in ids]
+
+    with open_database(fs) as engine:
+        tree = engine.tree("kv")
+        tree.ingest([(b"b", b"1"), (b"d", b"1")])
+        assert kinds() == [FilterKind.BURR]
+        tree.put(b"a", b"2")
+        tree.put(b"z", b"2")
+        engine.flush()
+        assert kinds() == [FilterKind.BURR, FilterKind.BLOOM]
+        tree.ingest([(b"c", b"3")])
+        assert kinds() == [FilterKind.BURR, FilterKind.BLOOM, FilterKind.BLOOM], "level 0 is in the way"
+        engine.compact()
+        assert kinds()[-1] == FilterKind.BURR
+        assert rows(tree) == {b"a": b"2", b"b": b"1", b"c": b"3", b"d": b"1", b"z": b"2"}
 
 
 def test_nothing_is_written_when_rows_do_not_ascend_or_there_are_none() -> None:

@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 import errno
+from dataclasses import replace
 from itertools import pairwise
 
 import pytest
 
-from lsmsql.engine.kernel import BlockCache, SortedRows
+from lsmsql.engine.kernel import BlockCache, FilterKind, SortedRows
 from lsmsql.engine.manifest.version import TableRecord
 from lsmsql.engine.sstable.format import FOOTER_BYTES, Footer, parse_footer
 from lsmsql.engine.sstable.properties import parse_properties
 from lsmsql.engine.sstable.reader import open_table, read_properties
-from lsmsql.engine.sstable.writer import begin_tables, finish_tables, table_stream, write_tables
+from lsmsql.engine.sstable.writer import UnfinishedTable, begin_tables, filter_kind, finish_tables, table_stream, write_tables
 from lsmsql.engine.storage.keyring import Keyring
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from lsmsql.errors import ClosedError, CorruptionError, UsageError
@@ -29,6 +30,7 @@ from .sstable_world import (
     counter,
     lookup,
     memory,
+    memtable,
     new_keyring,
     opened,
     rows,
@@ -85,10 +87,50 @@ def test_the_file_describes_itself(world: World) -> None:
     assert (found.entries, found.keys, found.tombstones, found.min_seqno, found.max_seqno, found.global_seqno) == (51, 50, 1, 5, 6, 0)
     assert (found.smallest, found.largest, found.kind_mask) == (record.smallest, record.largest, 0b11)
     assert (found.replaced, found.created_us, found.options) == ((8, 9), 1_000_000, SMALL.to_text())
-    assert (found.block_bytes, found.compression_level, found.filter_bits) == (256, 1, 10)
+    assert (found.block_bytes, found.compression_level, found.filter_bits, found.filter_kind) == (256, 1, 10, FilterKind.BLOOM)
     assert found.raw_bytes == sum(len(key) + len(value) for key, value in rows(50)) + len(rows(50)[0][0])
     assert found.blocks > 5
     assert parse_properties(found.pack()) == found
+
+
+@pytest.mark.parametrize("filter", ["auto", "bloom", "burr", "none"])
+def test_the_level_decides_the_filter_where_the_option_does_not(world: World, filter: str) -> None:
+    fs, keyring = world
+    kinds = {"auto": [1, 1, 2, 2], "bloom": [1] * 4, "burr": [2] * 4, "none": [0] * 4}[filter]
+    options = Options(filter=filter)
+    source, _arena = memtable([(5, rows(50))])
+    for level, kind in zip((0, 1, 2, 6), kinds, strict=True):
+        stream = table_stream([source], options, encrypted=keyring is not None, floor=0, level=level)
+        (record,) = write_tables(stream, sink(fs, keyring, options, level=level, new_file_id=counter(level + 1)))
+        table = opened(fs, record, keyring)
+        assert table.source.properties.filter_kind == kind
+        assert [lookup([table], key) for key, _ in rows(50)] == [(5, 1, value) for _, value in rows(50)]
+        absent = [b"SECRETKEY-%05dx" % n for n in range(49)]
+        assert sum(table.may_contain(key) for key in absent) < 10 or not kind
+        close(table)
+    assert filter_kind(Options(filter=filter, filter_bits=0), 2) == FilterKind.NONE
+
+
+def test_a_filter_that_makes_no_sense_is_lost(world: World) -> None:
+    """Its frame is whole, so only the filter itself can tell."""
+    fs, keyring = world
+    options = Options(filter="burr")
+    source, _arena = memtable([(5, rows(50))])
+    stream = table_stream([source], options, encrypted=keyring is not None, floor=0)
+    chunk = stream.next_chunk()
+    assert chunk is not None and chunk.table is not None
+    for bad in (chunk.table.filter[:-1], chunk.table.filter + b"x", b"x", chunk.table.filter[:5] + b"\3" + chunk.table.filter[6:]):
+        destination = sink(fs, keyring, options, new_file_id=counter(40))
+        unfinished = UnfinishedTable(destination)
+        unfinished.append_chunk(chunk)
+        unfinished.end_data(replace(chunk.table, filter=bad))
+        (record,) = finish_tables([unfinished], destination)
+        table = opened(fs, record, keyring)
+        assert table.source.filter_lost
+        assert lookup([table], rows(50)[7][0]) == (5, 1, rows(50)[7][1])
+        assert table.may_contain(rows(50)[7][0] + b"x")
+        close(table)
+        fs.remove(table.source.path)
 
 
 def test_a_long_stream_becomes_several_tables(world: World) -> None:

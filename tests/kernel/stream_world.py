@@ -13,7 +13,7 @@ import pytest
 from lsmsql.engine.kernel import plain
 from lsmsql.engine.kernel._choice import compiled_kernels
 from lsmsql.engine.kernel.chunk import Chunk, TableSummary
-from lsmsql.engine.kernel.kinds import Kind
+from lsmsql.engine.kernel.kinds import FilterKind, Kind
 from lsmsql.engine.storage.block_frame import FrameType, frame_payload, open_payload
 from lsmsql.errors import CorruptionError
 
@@ -244,6 +244,7 @@ def make_world(kernels: Any, seed: int, space: int = 400, commits: int = 60, cac
     world = World(kernels, kernels.BlockCache(cache_bytes))
     settings = {"block_bytes": rng.choice((1, 200, 600)), "table_bytes": rng.choice((700, 3000, 1 << 30)), **settings}
     settings.setdefault("overhead", rng.choice((0, OVERHEAD)))
+    settings.setdefault("filter_kind", FilterKind(seed % 3))
     for part in range(5):
         history = []
         for _ in range(commits):

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from lsmsql.engine.kernel import plain
-from lsmsql.engine.kernel.kinds import Kind
+from lsmsql.engine.kernel.kinds import FilterKind, Kind
 from lsmsql.errors import CorruptionError
 
 from .stream_world import (
@@ -204,8 +204,9 @@ def index_outcome(kernels: Any, index: bytes, filter_bytes: bytes, smallest: byt
 
 
 @needs_compiled
-def test_both_twins_judge_damaged_indexes_and_filters_alike() -> None:
-    made = one_table(4, block_bytes=400).summary
+@pytest.mark.parametrize("kind", [FilterKind.BLOOM, FilterKind.BURR])
+def test_both_twins_judge_damaged_indexes_and_filters_alike(kind: FilterKind) -> None:
+    made = one_table(4, block_bytes=400, filter_kind=kind).summary
     refused = 0
     variants = [(made.index[:n], made.filter) for n in range(0, len(made.index), 5)]
     for position in range(len(made.index)):

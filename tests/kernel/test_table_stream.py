@@ -14,7 +14,7 @@ import pytest
 import xxhash
 
 from lsmsql.engine.kernel import plain
-from lsmsql.engine.kernel.kinds import Kind
+from lsmsql.engine.kernel.kinds import FilterKind, Kind
 from lsmsql.engine.storage.compression import decompress
 from lsmsql.errors import CorruptionError, UsageError
 
@@ -90,11 +90,12 @@ def check_table(made: FinishedTable, settings: dict[str, Any]) -> None:
         mask |= 1 << entry[2]
     assert summary.kind_mask == mask
     check_index(made, blocks)
-    if settings["filter_bits"]:
-        assert all(plain.may_contain(summary.filter, key) for key in keys)
-        assert summary.filter == plain.build_filter([xxhash.xxh3_64_intdigest(key) for key in dict.fromkeys(keys)], settings["filter_bits"])
-    else:
-        assert summary.filter == b""
+    kind = settings.get("filter_kind", FilterKind.BLOOM)
+    kind = kind(summary.smallest, summary.largest) if callable(kind) else kind
+    assert all(plain.may_contain(summary.filter, key) for key in keys)
+    assert summary.filter == plain.build_filter([xxhash.xxh3_64_intdigest(key) for key in dict.fromkeys(keys)], settings["filter_bits"], kind)
+    assert summary.filter_kind == (kind if settings["filter_bits"] else FilterKind.NONE)
+    assert bool(summary.filter) == (summary.filter_kind != FilterKind.NONE)
     for number, block in enumerate(blocks):
         sizes = [len(entry[0]) + len(entry[3]) + 8 for entry in block]
         assert sum(sizes[:-1]) < settings["block_bytes"]
@@ -133,6 +134,7 @@ def some_settings(rng: random.Random, last: int) -> dict[str, Any]:
         "block_bytes": rng.choice((1, 60, 500, 5000)),
         "table_bytes": rng.choice((1, 900, 4000, 1 << 40)),
         "filter_bits": rng.choice((0, 7, 10, 64)),
+        "filter_kind": rng.choice((*FilterKind, lambda smallest, largest: FilterKind(len(smallest + largest) % 3))),
         "compression_level": rng.choice((0, 1, 3)),
         "overhead": rng.choice((0, 0, OVERHEAD)),
         "chunk_bytes": rng.choice((1, 700, 1 << 20)),

@@ -30,6 +30,9 @@ EXTREMES: dict[str, Options] = {
     "cache_bytes=0": replace(PLAIN, memtable_bytes=800, cache_bytes=0, block_bytes=64),
     "filter_bits=0": replace(PLAIN, memtable_bytes=800, filter_bits=0),
     "filter_bits=1": replace(PLAIN, memtable_bytes=800, filter_bits=1),
+    "filter=burr": replace(PLAIN, memtable_bytes=800, filter="burr"),
+    "filter=burr, filter_bits=1": replace(PLAIN, memtable_bytes=300, filter="burr", filter_bits=1, l0_tables=2, level_bytes=300, table_bytes=200),
+    "filter=none": replace(PLAIN, memtable_bytes=800, filter="none"),
     "compression=none": replace(PLAIN, memtable_bytes=800, compression="none"),
     "l0_tables=1": replace(PLAIN, memtable_bytes=800, l0_tables=1, level_bytes=400, level_ratio=2, table_bytes=300),
     "l0_tables=100": replace(PLAIN, memtable_bytes=800, l0_tables=100),
@@ -93,12 +96,13 @@ def test_random_options_do_not_show(seed: int) -> None:
         level_bytes=dice.choice((1, 500, 3000)),
         level_ratio=dice.choice((2, 10)),
         manifest_bytes=dice.choice((0, 300, 100_000)),
+        filter=dice.choice(("auto", "bloom", "burr", "none")),
     )
     secret = dice.choice((None, KEY))
     compare(seed % len(SEEDS), history(options, secret, dice.choice(("", "", "flush")), seed % len(SEEDS), COUNT), options)
 
 
-@pytest.mark.parametrize("name", ["levels", "block_bytes=1", "memtable_bytes=1"])
+@pytest.mark.parametrize("name", ["levels", "block_bytes=1", "memtable_bytes=1", "filter=burr"])
 def test_the_other_kernels_see_the_same(name: str) -> None:
     """Compiled here and plain in another process, or the other way round; where nothing is compiled, plain twice."""
     options = EXTREMES[name]

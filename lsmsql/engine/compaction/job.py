@@ -29,6 +29,14 @@ def run(compaction: Compaction, tables: Mapping[int, Table], sink: TableSink, *,
         opened = [tables[record.file_id] for record in records]
         sources += opened if level == 0 else [opened]
     options = sink.options
-    stream = table_stream(sources, options, encrypted=sink.keyring is not None, floor=floor, snapshots=snapshots, bottom=compaction.bottom)
+    stream = table_stream(
+        sources,
+        options,
+        encrypted=sink.keyring is not None,
+        floor=floor,
+        snapshots=snapshots,
+        bottom=compaction.bottom,
+        level=compaction.output_level,
+    )
     outputs = write_tables(stream, replace(sink, level=compaction.output_level, replaced=removed))
     return VersionEdit(added=tuple(outputs), removed=removed, floor=floor)

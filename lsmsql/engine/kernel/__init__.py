@@ -8,7 +8,7 @@ from __future__ import annotations
 from . import plain
 from ._choice import compiled_kernels
 from .chunk import Chunk, TableSummary
-from .kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, Kind
+from .kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
 
 _kernels = compiled_kernels() or plain
 COMPILED = _kernels is not plain
@@ -40,6 +40,7 @@ __all__ = [
     "Block",
     "BlockCache",
     "Chunk",
+    "FilterKind",
     "Kind",
     "Levels",
     "Memtable",

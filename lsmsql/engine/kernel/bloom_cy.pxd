@@ -1,7 +1,7 @@
 from .native cimport u8, u32, u64
 
 cdef bytes bloom_build(const u64* hashes, size_t count, u32 bits_per_key)
-cdef int bloom_check(bytes filter_bytes, u32* lines, u32* probes) except -1  # ValueError; its lines (0: empty filter) and probes
+cdef int bloom_open(bytes filter_bytes, const u8** lines, u32* count, u32* probes) except -1  # ValueError
 cdef void _set(u8* bits, u64 lines, u32 probes, u64 hash) noexcept nogil
 
 cdef inline const u8* bloom_line(const u8* lines, u32 count, u64 hash) noexcept nogil:

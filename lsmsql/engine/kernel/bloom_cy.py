@@ -9,10 +9,8 @@ if not cython.compiled:
     raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
 
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
-from cython.cimports.libc.stdlib import free, malloc
 from cython.cimports.libc.string import memcpy, memset
-from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
-from cython.cimports.lsmsql.engine.kernel.native import U32_MAX, Data, Room, U64s, u8, u32, u64
+from cython.cimports.lsmsql.engine.kernel.native import U32_MAX, Data, Room, u8, u32, u64
 
 _HEADER = cython.declare(cython.size_t, 8)
 _VERSION = cython.declare(u8, 1)
@@ -53,31 +51,14 @@ def _set(bits, lines, probes, hash):
         position = (position + step) & 0x1FF
 
 
-def build_filter(hashes, bits_per_key: u32) -> bytes:
-    """As `plain.build_filter`."""
-    count: cython.size_t = len(hashes)
-    array: U64s = cython.cast(U64s, malloc((count + 1) * 8))
-    i: cython.size_t
-    if array == cython.NULL:
-        raise MemoryError("no memory for a filter")
-    try:
-        for i in range(count):
-            array[i] = hashes[i]
-        return bloom_build(array, count, bits_per_key)
-    finally:
-        free(array)
-
-
-def bloom_check(filter_bytes, lines, probes):
-    """ValueError unless the bytes are a filter of this version, or empty; its lines and probes."""
+def bloom_open(filter_bytes, lines, count, probes):
+    """ValueError unless the bytes are a filter of this version; its lines, how many, and its probes."""
     data: Data = cython.cast(Data, PyBytes_AS_STRING(filter_bytes))
     size: cython.size_t = PyBytes_GET_SIZE(filter_bytes)
-    lines[0] = probes[0] = 0
-    if size == 0:
-        return 0
     if size < _HEADER:
         raise ValueError("filter shorter than its header")
-    memcpy(lines, data, 4)
+    memcpy(count, data, 4)
+    lines[0] = data + _HEADER
     probes[0] = data[4]
     if (
         data[5] != _VERSION
@@ -85,19 +66,8 @@ def bloom_check(filter_bytes, lines, probes):
         or data[7]
         or probes[0] < 1
         or probes[0] > 16
-        or lines[0] == 0
-        or size != _HEADER + cython.cast(cython.size_t, lines[0]) * _LINE_BYTES
+        or count[0] == 0
+        or size != _HEADER + cython.cast(cython.size_t, count[0]) * _LINE_BYTES
     ):
         raise ValueError("unknown filter version or wrong length")
     return 0
-
-
-def may_contain(filter_bytes: bytes, key: bytes) -> bool:
-    """As `plain.may_contain`."""
-    lines: u32 = 0
-    probes: u32 = 0
-    hash: u64 = hash64(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))
-    bloom_check(filter_bytes, cython.address(lines), cython.address(probes))
-    if lines == 0:
-        return True
-    return bool(bloom_probe(bloom_line(cython.cast(Data, PyBytes_AS_STRING(filter_bytes)) + _HEADER, lines, hash), probes, hash))

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from .kinds import FilterKind
+
 
 @dataclass
 class TableSummary:
@@ -22,6 +24,7 @@ class TableSummary:
     kind_mask: int
     data_bytes: int  # of frames in the file
     raw_bytes: int  # of user keys and values
+    filter_kind: FilterKind = FilterKind.NONE
 
 
 @dataclass

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from .arena_cy import MemtableArena
 from .block_cy import Block, decode_block, encode_block
-from .bloom_cy import build_filter, may_contain
 from .cache_cy import BlockCache
+from .filter_cy import build_filter, count_maybe, may_contain
 from .lookup_cy import get, get_entry, get_many
 from .memtable_cy import Batch, Memtable
 from .scan_cy import Scan
@@ -24,6 +24,7 @@ __all__ = [
     "Table",
     "TableStream",
     "build_filter",
+    "count_maybe",
     "decode_block",
     "encode_block",
     "get",

@@ -16,6 +16,14 @@ class Kind(IntEnum):
     BLOB_POINTER = 5
 
 
+class FilterKind(IntEnum):
+    """What a table's filter is: the version byte of its block."""
+
+    NONE = 0
+    BLOOM = 1
+    BURR = 2
+
+
 KIND_READABLE_MAX = Kind.VALUE  # kinds beyond are reserved in the format; this version refuses to read them
 SELECT_TREE = 0xFF  # an operation of the encoding, not an entry: the following operations go to another tree
 SEQNO_MAX = (1 << 56) - 1  # the largest seqno a commit can have

@@ -13,7 +13,7 @@ if not cython.compiled:
 
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cython.cimports.lsmsql.engine.kernel.block_decode_cy import blk_unpin
-from cython.cimports.lsmsql.engine.kernel.bloom_cy import bloom_line, bloom_probe
+from cython.cimports.lsmsql.engine.kernel.filter_cy import filter_prefetch, filter_probe
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.memtable_cy import Memtable
 from cython.cimports.lsmsql.engine.kernel.native import (
@@ -198,7 +198,7 @@ def _stage_memtables(memtables, keys, count, first, out):
 def _aim(key):
     """Find the block that a key would lie in; False if its table has it for certain not."""
     tab: TabP = key.tab
-    if tab.filter != cython.NULL and not bloom_probe(bloom_line(tab.filter, tab.lines, key.hash), tab.probes, key.hash):
+    if not filter_probe(cython.address(tab.filter), key.hash):
         return False
     key.ordinal = table_lower(tab, key.data, key.size)
     if key.ordinal == tab.blocks:
@@ -213,8 +213,8 @@ def _stage_tables(keys, count, first, out):
     at: u32
     i: u32
     for i in range(count):
-        if keys[i].tab != cython.NULL and keys[i].tab.filter != cython.NULL:
-            prefetch(bloom_line(keys[i].tab.filter, keys[i].tab.lines, keys[i].hash))
+        if keys[i].tab != cython.NULL:
+            filter_prefetch(cython.address(keys[i].tab.filter), keys[i].hash)
     for i in range(count):
         if keys[i].tab != cython.NULL and not _aim(cython.address(keys[i])):
             keys[i].tab = cython.NULL

@@ -21,6 +21,7 @@ cdef extern from *:
     #define lsmsql_swap64(x) __builtin_bswap64(x)
     #define lsmsql_clz64(x) __builtin_clzll(x)
     #define lsmsql_ctz64(x) __builtin_ctzll(x)
+    #define lsmsql_parity64(x) __builtin_parityll(x)
     #else
     #error "the kernels need GCC or Clang"
     #endif
@@ -35,6 +36,7 @@ cdef extern from *:
     u64 swap64 "lsmsql_swap64"(u64 x) noexcept nogil
     int clz64 "lsmsql_clz64"(u64 x) noexcept nogil  # x != 0
     int ctz64 "lsmsql_ctz64"(u64 x) noexcept nogil  # x != 0
+    int parity64 "lsmsql_parity64"(u64 x) noexcept nogil
     const u64 BATCH_SEQNO "LSMSQL_BATCH_SEQNO"
     const u64 U32_MAX "LSMSQL_U32_MAX"
     const u32 TREE_STEP "LSMSQL_TREE_STEP"  # odd: gives each tree its own place in a shared hash
@@ -94,6 +96,34 @@ cdef struct Blk:
 
 ctypedef Blk* BlkP
 
+# --- a filter, pointing into its block (filter_cy)
+
+cdef enum:
+    FILTER_NONE = 0  # kinds.FilterKind
+    FILTER_BLOOM = 1
+    FILTER_BURR = 2
+    BURR_LAYERS_MAX = 8
+    BURR_BUCKET = 128
+
+cdef struct BurrLayer:
+    u64 positions  # a row starts before
+    const u8* words
+    const u8* thresholds
+
+cdef struct Burr:
+    u32 bits  # of a fingerprint
+    u32 layers
+    BurrLayer layer[BURR_LAYERS_MAX]
+    const u8* stash  # u64, ascending
+    u32 stashed
+
+cdef struct Filter:
+    u32 kind
+    u32 probes  # of Bloom, as the next two
+    const u8* lines
+    u32 line_count
+    Burr burr
+
 # --- an open table
 
 cdef struct Tab:
@@ -112,9 +142,7 @@ cdef struct Tab:
     BlkP* cached  # by block number; NULL: not in the cache
     u8* smallest
     u32 smallest_size
-    u8* filter  # lines of 64 bytes; NULL: no filter
-    u32 lines
-    u32 probes
+    Filter filter
     u64 global_seqno
     u64 min_seqno
     u64 max_seqno

@@ -1,6 +1,6 @@
 # The table that a stream is writing: its open block, its finished blocks, and the bytes not yet handed out.
 from .block_encode_cy cimport Builder, block_encode, block_encode_bound, builder_append, builder_clear, builder_free
-from .bloom_cy cimport bloom_build
+from .filter_cy cimport filter_build
 from .frame_cy cimport Scratch, frame_room, frame_seal, payload_seal, scratch_free
 from .libraries_cy cimport hash64
 from .native cimport (
@@ -60,7 +60,7 @@ cdef int table_add_key(OpenTable* table, Data key, u32 size) noexcept nogil
 cdef int table_close_block(OpenTable* table, u32 count) noexcept nogil
 cdef bytes table_frames(OpenTable* table)
 cdef list table_payloads(OpenTable* table)
-cdef object table_summary(OpenTable* table)
+cdef object table_summary(OpenTable* table, object filter_kind)
 cdef void table_next_chunk(OpenTable* table) noexcept nogil
 cdef void table_start(OpenTable* table) noexcept nogil
 cdef void table_free(OpenTable* table) noexcept nogil

@@ -17,6 +17,7 @@ from cython.cimports.libc.string import memcpy, memset
 from cython.cimports.lsmsql.engine.kernel.block_decode_cy import BLOCK_NO_MEMORY
 
 from .chunk import TableSummary
+from .kinds import FilterKind
 
 _BLOCK_OVERHEAD = cython.declare(u64, 27)  # counted for each block against index_bytes
 
@@ -230,7 +231,7 @@ def table_payloads(table):
     return found
 
 
-def table_summary(table):
+def table_summary(table, filter_kind):
     """The TableSummary of the table, which has at least one block."""
     n: u32
     last: u32 = table.blocks - 1
@@ -242,11 +243,16 @@ def table_summary(table):
         low = min(low, table.minima[n])
         high = max(high, table.maxima[n])
     start: u32 = table.last_ends[last - 1] if last else 0
+    smallest: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.smallest), table.smallest_size)
+    largest: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.last_keys) + start, table.last_ends[last] - start)
+    kind: cython.int = FilterKind(filter_kind(smallest, largest) if callable(filter_kind) else filter_kind)
+    made: bytes = filter_build(kind, table.hashes, table.keys, table.filter_bits)
     return TableSummary(
         index=_index(table),
-        filter=bloom_build(table.hashes, table.keys, table.filter_bits),
-        smallest=PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.smallest), table.smallest_size),
-        largest=PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.last_keys) + start, table.last_ends[last] - start),
+        filter=made,
+        filter_kind=FilterKind(kind) if made else FilterKind.NONE,
+        smallest=smallest,
+        largest=largest,
         blocks=table.blocks,
         entries=table.total,
         keys=table.keys,

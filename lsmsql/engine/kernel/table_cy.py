@@ -23,8 +23,8 @@ from cython.cimports.lsmsql.engine.kernel.block_decode_cy import (
     blk_unpin,
     block_fill,
 )
-from cython.cimports.lsmsql.engine.kernel.bloom_cy import bloom_check, bloom_line, bloom_probe
 from cython.cimports.lsmsql.engine.kernel.cache_cy import BlockCache
+from cython.cimports.lsmsql.engine.kernel.filter_cy import filter_open, filter_probe
 from cython.cimports.lsmsql.engine.kernel.frame_cy import Scratch, frame_check, payload_decode, scratch_free
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.native import (
@@ -146,7 +146,7 @@ def table_find(table, key, size, hash, seqno, blk, position):
     found: BlkP
     if compare_keys(key, size, tab.smallest, tab.smallest_size) < 0:
         return 0
-    if tab.filter != cython.NULL and not bloom_probe(bloom_line(tab.filter, tab.lines, hash), tab.probes, hash):
+    if not filter_probe(cython.address(tab.filter), hash):
         return 0
     ordinal = table_lower(tab, key, size)
     while ordinal < tab.blocks:
@@ -180,9 +180,7 @@ class Table:
         self.cache = cache
         self.encrypted = source.encrypted
         self._filter = bytes(filter_bytes)
-        bloom_check(self._filter, cython.address(tab.lines), cython.address(tab.probes))
-        if tab.lines:
-            tab.filter = cython.cast(Room, PyBytes_AS_STRING(self._filter)) + 8
+        filter_open(self._filter, cython.address(tab.filter))
         self._parse_index(bytes(index), global_seqno)
         tab.owner = cython.cast(cython.p_void, self)
         tab.smallest = cython.cast(Room, malloc(PyBytes_GET_SIZE(first) + SLACK))
@@ -371,7 +369,7 @@ class Table:
             return False
         if table_lower(tab, data, PyBytes_GET_SIZE(key)) == tab.blocks:
             return False
-        return tab.filter == cython.NULL or bool(bloom_probe(bloom_line(tab.filter, tab.lines, hash), tab.probes, hash))
+        return bool(filter_probe(cython.address(tab.filter), hash))
 
     def get(self, key: bytes, seqno: u64):
         """The newest version of a key at a seqno, tombstones included: (seqno, kind, value) or None."""

@@ -44,6 +44,7 @@ cdef class TableStream:
     cdef list runs  # bytes objects that hold arrays of Tab pointers
     cdef list owners  # per feed, what its window or rows lie in
     cdef list pullers  # per feed, a RowPuller or None
+    cdef object filter_kind
     cdef bint busy
     cdef bint closing
     cdef bint closed

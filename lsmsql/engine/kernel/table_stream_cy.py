@@ -18,7 +18,7 @@ from cython.cimports.libc.string import memcpy
 
 from ...errors import UsageError
 from .chunk import Chunk
-from .kinds import INDEX_BYTES
+from .kinds import INDEX_BYTES, FilterKind
 
 _ENTRY_OVERHEAD = cython.declare(u64, 8)  # counted for each entry against block_bytes
 _PENDING_MAX = cython.declare(u64, 16 << 20)  # bytes of keys and values that may wait for the end of their group
@@ -46,6 +46,7 @@ class TableStream:
         block_bytes: u64,
         table_bytes: u64,
         filter_bits: u32,
+        filter_kind=FilterKind.BLOOM,
         compression_level: cython.int = 0,
         overhead: cython.size_t = 0,
         chunk_bytes: u64 = 1 << 20,
@@ -59,6 +60,7 @@ class TableStream:
         self.table.table_bytes = table_bytes
         self.table.index_limit = index_bytes
         self.table.filter_bits = filter_bits
+        self.filter_kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
         self.table.level = compression_level
         self.table.overhead = overhead
         self.chunk_bytes = chunk_bytes
@@ -135,7 +137,7 @@ class TableStream:
             if code == RUN_CHUNK:
                 chunk = self._chunk(None)
             elif code == RUN_TABLE or self.table.blocks:
-                chunk = self._chunk(table_summary(cython.address(self.table)))
+                chunk = self._chunk(table_summary(cython.address(self.table), self.filter_kind))
                 table_start(cython.address(self.table))
         except BaseException:
             ended = True

@@ -9,7 +9,7 @@ from typing import Any
 from ..kernel.kinds import SEQNO_MAX
 from ..manifest.tagged_fields import pack_fields, pack_number, pack_numbers, unpack_number, unpack_numbers, unpack_single
 
-PROPERTIES_FORMAT = 1
+PROPERTIES_FORMAT = 2
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,6 +44,7 @@ class Properties:
     created_us: int
     replaced: tuple[int, ...]
     options: str
+    filter_kind: int  # FilterKind: 0 none, 1 Bloom, 2 BuRR
 
     def pack(self) -> bytes:
         return pack_fields(PROPERTIES_FORMAT, [(tag, _pack(getattr(self, name))) for tag, name in _TAGS.items()])

@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...options import Options
-from ..kernel import Chunk, TableStream, TableSummary
+from ..kernel import Chunk, FilterKind, TableStream, TableSummary
 from ..manifest.version import TableRecord
 from ..storage.block_frame import FrameType, seal_frame, seal_many
 from ..storage.compression import Codec
@@ -21,6 +21,7 @@ from .format import Footer
 from .properties import Properties
 
 _SECTION_LEVEL = 1
+_BLOOM_LEVEL_MAX = 1  # Above lie tables that are merged again soon: building BuRR would cost more than its bits are worth.
 
 
 def _now_us() -> int:
@@ -59,8 +60,11 @@ def table_stream(
     snapshots: Sequence[int] = (),
     bottom: bool = False,
     table_bytes: int | None = None,
+    level: int | Callable[[bytes, bytes], int] = 0,
 ) -> TableStream:
-    """The stream of blocks that `write_tables` takes, as the options have it. table_bytes: instead of the options' (a flush may want one file)."""
+    """The stream of blocks that `write_tables` takes, as the options have it. table_bytes: instead of the options' (a flush may want one file).
+
+    level: that the tables are for, or what says so of a finished one by its smallest and largest key; it decides the kind of filter only."""
     return TableStream(
         sources,
         floor=floor,
@@ -69,6 +73,7 @@ def table_stream(
         block_bytes=options.block_bytes,
         table_bytes=options.table_bytes if table_bytes is None else table_bytes,
         filter_bits=options.filter_bits,
+        filter_kind=(lambda *keys: filter_kind(options, level(*keys))) if callable(level) else filter_kind(options, level),
         compression_level=_compression_level(options),
         overhead=OVERHEAD if encrypted else 0,
     )
@@ -186,6 +191,15 @@ def discard_tables(begun: Sequence[UnfinishedTable], fs: FileSystem) -> None:
         table.discard(fs)
 
 
+def filter_kind(options: Options, level: int) -> FilterKind:
+    """What filter the tables of a level get."""
+    if options.filter == "none" or not options.filter_bits:
+        return FilterKind.NONE
+    if options.filter == "auto":
+        return FilterKind.BLOOM if level <= _BLOOM_LEVEL_MAX else FilterKind.BURR
+    return FilterKind.BLOOM if options.filter == "bloom" else FilterKind.BURR
+
+
 def _compression_level(options: Options) -> int:
     return options.compression_level if options.compression == "zstd" else 0
 
@@ -215,4 +229,5 @@ def _properties(sink: TableSink, file_id: int, summary: TableSummary, global_seq
         created_us=sink.clock(),
         replaced=sink.replaced,
         options=sink.options.to_text(),
+        filter_kind=summary.filter_kind,
     )

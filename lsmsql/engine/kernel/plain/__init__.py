@@ -2,7 +2,7 @@
 
     memtable      Batch, MemtableArena, Memtable: operations in commit order, and the index over them
     block         Block, encode_block, decode_block: the decoded block and its column form
-    bloom         build_filter, may_contain: the blocked Bloom filter
+    filters       build_filter, may_contain, count_maybe: a table's filter; bloom and burr are its kinds
     table         BlockCache, Table, Levels, get, get_entry, get_many: point reads over all sources
     scan          Scan: the visible rows of a range, either way
     table_stream  TableStream, SortedRows: flush, compaction and ingest; merged sources in, data frames out
@@ -13,7 +13,7 @@ Entries are (user key, seqno, kind, value); order is key ascending, then seqno d
 from __future__ import annotations
 
 from .block import Block, decode_block, encode_block
-from .bloom import build_filter, may_contain
+from .filters import build_filter, count_maybe, may_contain
 from .memtable import Batch, Memtable, MemtableArena
 from .scan import Scan
 from .table import BlockCache, Levels, Table, get, get_entry, get_many
@@ -31,6 +31,7 @@ __all__ = [
     "Table",
     "TableStream",
     "build_filter",
+    "count_maybe",
     "decode_block",
     "encode_block",
     "get",

@@ -11,11 +11,13 @@ from itertools import accumulate, groupby, pairwise
 from operator import itemgetter
 from typing import NoReturn, Protocol
 
+import xxhash
+
 from ...storage.compression import decompress
 from ..entry_error import EntryTypeError
 from ..kinds import DUPLICATES, KIND_READABLE_MAX, Kind
 from .block import Block, decode_block
-from .bloom import check_filter, may_contain
+from .filters import open_filter
 from .memtable import Group, Memtable, Version
 
 Entry = tuple[bytes, int, int, bytes]  # user key, seqno, kind, value
@@ -87,8 +89,7 @@ class Table:
         self.cache = cache
         self.global_seqno = global_seqno
         self.smallest = smallest
-        check_filter(filter_bytes)
-        self._filter = filter_bytes
+        self._filter = open_filter(filter_bytes)
         self.sizes, self.block_entries, minima, maxima, self.masks, self.last_keys = _parse_index(index)
         self.max_seqnos = [seqno + global_seqno for seqno in maxima]
         self.offsets = list(accumulate(self.sizes, initial=0))
@@ -101,7 +102,9 @@ class Table:
             raise ValueError("smallest key lies after the first block")
 
     def may_contain(self, key: bytes) -> bool:
-        return self.smallest <= key <= self.largest and may_contain(self._filter, key)
+        if not self.smallest <= key <= self.largest:
+            return False
+        return self._filter is None or self._filter.may_contain(xxhash.xxh3_64_intdigest(key))
 
     def get(self, key: bytes, seqno: int) -> Version | None:
         """The newest version of a key at a seqno, tombstones included."""

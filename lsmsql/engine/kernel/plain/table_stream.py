@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import struct
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -16,9 +16,9 @@ from ...storage.block_frame import HEADER_BYTES, FrameType, frame_payload
 from ...storage.compression import Codec, compress
 from ..chunk import Chunk, TableSummary
 from ..entry_error import EntryTypeError, pair_of
-from ..kinds import DUPLICATES, INDEX_BYTES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, Kind
+from ..kinds import DUPLICATES, INDEX_BYTES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
 from .block import Block, encode_block
-from .bloom import build_filter
+from .filters import build_filter
 from .memtable import Memtable, Version
 from .table import Entry, Table
 
@@ -47,6 +47,7 @@ class SortedRows:
 
 
 Source = Memtable | Table | Sequence[Table] | SortedRows
+FilterChoice = Callable[[bytes, bytes], FilterKind]  # by a table's smallest and largest user key
 
 
 @dataclass
@@ -66,7 +67,8 @@ class _OpenTable:
     data_bytes: int = 0
     index_bytes: int = 0  # of the blocks and their last keys
 
-    def summary(self, filter_bits: int) -> TableSummary:
+    def summary(self, filter_bits: int, filter_kind: FilterKind | FilterChoice) -> TableSummary:
+        kind = filter_kind(self.smallest, self.last_keys[-1]) if callable(filter_kind) else filter_kind
         count = len(self.sizes)
         columns = struct.Struct(f"<I{count}I{count}I{count}Q{count}Q{count}B{count}H")
         lengths = map(len, self.last_keys)
@@ -74,9 +76,11 @@ class _OpenTable:
         mask = 0
         for block_mask in self.masks:
             mask |= block_mask & ~DUPLICATES
+        made = build_filter(self.hashes, filter_bits, kind)
         return TableSummary(
             index=index,
-            filter=build_filter(self.hashes, filter_bits),
+            filter=made,
+            filter_kind=kind if made else FilterKind.NONE,
             smallest=self.smallest,
             largest=self.last_keys[-1],
             blocks=count,
@@ -98,6 +102,7 @@ class TableStream:
     Retention (engine rules 3 and 4): every version above `floor` stays, and the newest at or below `floor` and at or below each of `snapshots`.
     bottom: nothing older lies below the outputs, so a tombstone that hides nothing goes, and seqnos that no reader can tell apart become 0.
     compression_level: of zstd, 0 for none.
+    filter_bits, filter_kind: see filters.py; the kind may be asked for at the end of each table, by its smallest and its largest user key.
     table_bytes, index_bytes: a table ends, between two user keys, once its frames or its index reach them. While one user key goes on behind
     index_bytes, blocks close at index_bytes // 4, where block_bytes is less.
     overhead: bytes that sealing adds to each frame's payload; 0 means no encryption, and chunks carry finished frames.
@@ -113,6 +118,7 @@ class TableStream:
         block_bytes: int,
         table_bytes: int,
         filter_bits: int,
+        filter_kind: FilterKind | FilterChoice = FilterKind.BLOOM,
         compression_level: int = 0,
         overhead: int = 0,
         chunk_bytes: int = 1 << 20,
@@ -124,6 +130,7 @@ class TableStream:
         self._table_bytes = table_bytes
         self._index_bytes = index_bytes
         self._filter_bits = filter_bits
+        self._filter_kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
         self._codec = Codec.ZSTD if compression_level else Codec.NONE
         self._level = max(compression_level, 1)
         self._overhead = overhead
@@ -151,7 +158,7 @@ class TableStream:
                 if rows:
                     payloads.append(self._close_block(table, rows))
                     rows, size = [], 0
-                yield self._chunk(first_block, payloads, table.summary(self._filter_bits))
+                yield self._chunk(first_block, payloads, table.summary(self._filter_bits, self._filter_kind))
                 table, payloads, first_block = _OpenTable(), [], 0
             if not table.hashes:
                 table.smallest = key
@@ -168,7 +175,7 @@ class TableStream:
         if rows:
             payloads.append(self._close_block(table, rows))
         if table.sizes:
-            yield self._chunk(first_block, payloads, table.summary(self._filter_bits))
+            yield self._chunk(first_block, payloads, table.summary(self._filter_bits, self._filter_kind))
 
     def _retained(self, versions: list[Version]) -> list[Version]:
         """The versions of one key that some reader may still need, newest first."""
