@@ -9,6 +9,7 @@ from types import ModuleType
 from typing import Any
 
 import pytest
+import xxhash
 
 from lsmsql.engine.kernel import plain
 from lsmsql.engine.kernel.kinds import FilterKind
@@ -35,12 +36,15 @@ def some_hashes(count: int, seed: int = 0) -> list[int]:
     return [rng.getrandbits(64) for _ in range(count)]
 
 
+_INVERSES = [pow(factor, -1, 1 << 64) for factor in (0x94D049BB133111EB, 0xBF58476D1CE4E5B9)]
+
+
 def unmixed(x: int) -> int:
     """The hash that the first layer sees as x."""
     x ^= x >> 31 ^ x >> 62
-    x = x * pow(0x94D049BB133111EB, -1, 1 << 64) & WORD
+    x = x * _INVERSES[0] & WORD
     x ^= x >> 27 ^ x >> 54
-    x = x * pow(0xBF58476D1CE4E5B9, -1, 1 << 64) & WORD
+    x = x * _INVERSES[1] & WORD
     x ^= x >> 30 ^ x >> 60
     return x - 0x9E3779B97F4A7C15 & WORD
 
@@ -69,6 +73,16 @@ def test_both_twins_build_the_same_bytes_for_every_small_number_of_keys(part: in
         assert made == burr(plain, hashes, bits), (count, bits)
         assert made == burr(compiled(), sorted(hashes), bits), "the order of the keys does not matter"
         assert compiled().count_maybe(made, packed(hashes)) == count
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_the_format_stays_what_it_was(kernels: ModuleType) -> None:
+    hashes = [xxhash.xxh3_64_intdigest(b"key %d" % n) for n in range(5000)]
+    one = "0100000007020000b83e801932c40fba"
+    small = "000000000202010002000000daf240a42101d003304900847c4000240000000000000000000000000000000000"
+    assert burr(kernels, hashes[:1]).hex() == one
+    assert burr(kernels, hashes[:40], 2).hex() == small
+    assert xxhash.xxh3_128_hexdigest(burr(kernels, hashes)) == "12cae0e85dfdbfdfcc5f468902d9c52b", "two layers"
 
 
 @pytest.mark.parametrize("kernels", KERNELS)

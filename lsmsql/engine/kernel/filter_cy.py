@@ -27,7 +27,8 @@ def filter_build(kind, hashes, count, filter_bits):
         return b""
     if kind == FILTER_BLOOM:
         return bloom_build(hashes, count, filter_bits)
-    return burr_build(hashes, count, min(16, (cython.cast(u64, filter_bits) * 69 + 99) // 100))
+    bits: u64 = (cython.cast(u64, filter_bits) * 69 + 99) // 100
+    return burr_build(hashes, count, bits if bits < 16 else 16)
 
 
 def filter_open(data, filter):
