@@ -25,12 +25,16 @@ class Interrupted(BaseException):
 
 
 def interrupt_at(event: int, call: Callable[[], Any]) -> bool:
-    """Call, and raise Interrupted where the `event`th call of a C function returns, as a signal would; False if there are fewer."""
+    """Call, and raise Interrupted where the `event`th call of a C function returns, as a signal would; False if there are fewer.
+
+    Not in callbacks of the garbage collector: Python swallows what is raised there."""
     seen = 0
 
     def profile(frame: FrameType, what: str, _: Any) -> None:
         nonlocal seen
-        if what == "c_return" and not frame.f_code.co_filename.startswith("<") and "_weakrefset" not in frame.f_code.co_filename:
+        code = frame.f_code
+        swallowed = code.co_filename.startswith("<") or "_weakrefset" in code.co_filename or code.co_name == "gc_callback"
+        if what == "c_return" and not swallowed:
             seen += 1
             if seen == event:
                 sys.setprofile(None)
