@@ -20,6 +20,8 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.block_cy",
     "lsmsql.engine.kernel.block_decode_cy",
     "lsmsql.engine.kernel.block_encode_cy",
+    "lsmsql.engine.kernel.block_rows_cy",
+    "lsmsql.engine.kernel.block_rows_encode_cy",
     "lsmsql.engine.kernel.bloom_cy",
     "lsmsql.engine.kernel.burr_cy",
     "lsmsql.engine.kernel.cache_cy",

@@ -15,6 +15,7 @@ GIB = 1 << 30
 DURABILITIES = ("full", "normal", "off")
 COMPRESSIONS = ("zstd", "none")
 FILTERS = ("auto", "bloom", "burr", "none")
+BLOCK_LAYOUTS = ("columns", "rows")
 RECOVERY_MODES = ("absolute", "tolerate_tail", "point_in_time", "skip_corrupt")
 
 
@@ -33,6 +34,9 @@ class Options:
         cache_bytes     memory for decoded blocks
         compression     "zstd" or "none", for data blocks;  compression_level: zstd's, 1 to 19
         block_bytes     decoded size at which a data block is closed
+        block_layout    "columns" or "rows", of the data blocks written from now on; tables of either are read
+        restart_interval  of rows: entries from one whole key to the next, 1 to 255
+        hash_ratio      of rows: hash buckets for each entry, 0 for no hash index
         table_bytes     file size at which compaction starts the next SSTable
         filter          of each SSTable: "bloom", quick to build; "burr", 30 % smaller and ten times as long to build; "none"; "auto" is bloom in
                         levels 0 and 1 and burr below, where tables live long
@@ -53,6 +57,9 @@ class Options:
     compression: str = "zstd"
     compression_level: int = 1
     block_bytes: int = 8 * KIB
+    block_layout: str = "columns"
+    restart_interval: int = 16
+    hash_ratio: float = 0.75
     table_bytes: int = 64 * MIB
     filter: str = "auto"
     filter_bits: int = 10
@@ -68,6 +75,7 @@ class Options:
         self._one_of("compression", COMPRESSIONS)
         self._one_of("filter", FILTERS)
         self._one_of("recovery", RECOVERY_MODES)
+        self._one_of("block_layout", BLOCK_LAYOUTS)
         for name, low, high in _RANGES:
             self._between(name, low, high)
         if not isinstance(self.background, bool):
@@ -82,7 +90,7 @@ class Options:
 
     def _between(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
-        number = (int, float) if name == "lock_timeout" else int
+        number = (int, float) if name in ("lock_timeout", "hash_ratio") else int
         if not isinstance(value, number) or isinstance(value, bool) or not low <= value <= high:
             raise UsageError(f"option {name} must be a number from {low} to {high}, not {value!r}")
 
@@ -116,6 +124,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("cache_bytes", 0, 1 << 46),
     ("compression_level", 1, 19),
     ("block_bytes", 1, 16 * MIB),
+    ("restart_interval", 1, 255),
+    ("hash_ratio", 0, 8),
     ("table_bytes", 1, 1 << 40),
     ("filter_bits", 0, 64),
     ("l0_tables", 1, 1 << 20),

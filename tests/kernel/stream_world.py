@@ -238,13 +238,16 @@ class World:
 
 
 def make_world(kernels: Any, seed: int, space: int = 400, commits: int = 60, cache_bytes: int = 1 << 22, **settings: Any) -> World:
-    """A history spread at random over levels, L0 tables, an ingested table, a sealed memtable and a live one. All of it is kept."""
+    """A history spread at random over levels, L0 tables, an ingested table, a sealed memtable and a live one. All of it is kept.
+
+    Tables have blocks of columns and of rows, if the settings do not say which."""
     print(f"seed {seed}")
     rng = random.Random(seed)
     world = World(kernels, kernels.BlockCache(cache_bytes))
     settings = {"block_bytes": rng.choice((1, 200, 600)), "table_bytes": rng.choice((700, 3000, 1 << 30)), **settings}
     settings.setdefault("overhead", rng.choice((0, OVERHEAD)))
     settings.setdefault("filter_kind", FilterKind(seed % 3))
+    layouts = random.Random(seed + 1)
     for part in range(5):
         history = []
         for _ in range(commits):
@@ -259,9 +262,10 @@ def make_world(kernels: Any, seed: int, space: int = 400, commits: int = 60, cac
         if part >= 3:
             world.memtables.insert(0, memtable)
             continue
-        made = make_tables(kernels, [memtable], **settings)
+        layout = {"restart_interval": layouts.choice((0, 1, 4, 16)), "hash_ratio": layouts.choice((0.0, 0.75)), **settings}
+        made = make_tables(kernels, [memtable], **layout)
         if part < 2:
-            made = make_tables(kernels, [*(table.open(kernels, world.cache) for table in made), *world.levels[2 - part]], **settings)
+            made = make_tables(kernels, [*(table.open(kernels, world.cache) for table in made), *world.levels[2 - part]], **layout)
             world.levels[2 - part] = [table.open(kernels, world.cache) for table in made]
         else:
             world.levels[0] = [table.open(kernels, world.cache) for table in reversed(made)]

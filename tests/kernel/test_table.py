@@ -104,8 +104,9 @@ def one_table(seed: int, sealed: bool = False, **settings: Any) -> FinishedTable
 @needs_compiled
 @pytest.mark.parametrize("sealed", [False, True])
 @pytest.mark.parametrize("level", [0, 1, 3])
-def test_both_twins_read_the_same_table(sealed: bool, level: int) -> None:
-    made = one_table(1, sealed, compression_level=level)
+@pytest.mark.parametrize("interval", [0, 4])
+def test_both_twins_read_the_same_table(sealed: bool, level: int, interval: int) -> None:
+    made = one_table(1, sealed, compression_level=level, restart_interval=interval, hash_ratio=1.0)
     one, other = (made.open(kernels, kernels.BlockCache(2000)) for kernels in (plain, compiled()))
     for name in ("blocks", "entries", "smallest", "largest", "min_seqno", "max_seqno", "global_seqno"):
         assert getattr(one, name) == getattr(other, name), name
@@ -135,10 +136,11 @@ def outcome(kernels: Any, made: FinishedTable, frames: bytes, keys: list[bytes])
 
 
 @needs_compiled
-@pytest.mark.parametrize(("sealed", "level"), [(False, 0), (False, 1), (True, 1)])
-def test_every_changed_byte_of_a_frame_is_the_same_error_to_both_twins(sealed: bool, level: int) -> None:
+@pytest.mark.parametrize(("sealed", "level", "interval"), [(False, 0, 0), (False, 1, 0), (True, 1, 0), (False, 0, 4), (True, 0, 4)])
+def test_every_changed_byte_of_a_frame_is_the_same_error_to_both_twins(sealed: bool, level: int, interval: int) -> None:
     entries = [(b"key%02d" % n, n + 1, 1, b"value" * (n % 5)) for n in range(20)]
-    made = make_tables(plain, [make_memtable(plain, entries)], overhead=28 if sealed else 0, compression_level=level, filter_bits=0)[0]
+    settings = {"overhead": 28 if sealed else 0, "compression_level": level, "filter_bits": 0, "restart_interval": interval, "hash_ratio": 0.75}
+    made = make_tables(plain, [make_memtable(plain, entries)], **settings)[0]
     keys = [b"key00", b"key19"]
     for position in range(len(made.frames)):
         frames = made.frames[:position] + bytes([made.frames[position] ^ 0x41]) + made.frames[position + 1 :]

@@ -138,10 +138,19 @@ def some_settings(rng: random.Random, last: int) -> dict[str, Any]:
         "compression_level": rng.choice((0, 1, 3)),
         "overhead": rng.choice((0, 0, OVERHEAD)),
         "chunk_bytes": rng.choice((1, 700, 1 << 20)),
+        "restart_interval": rng.choice((0, 0, 1, 3, 16, 255)),
+        "hash_ratio": rng.choice((0.0, 0.75, 1.33)),
     }
     if rng.random() < 0.3:
         rng.shuffle(settings["snapshots"])
     return settings
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_layouts_out_of_range_are_refused(kernels: ModuleType) -> None:
+    for layout in ({"restart_interval": 256}, {"restart_interval": -1}, {"restart_interval": 16, "hash_ratio": 8.5}):
+        with pytest.raises(UsageError, match="restart interval and hash ratio"):
+            kernels.TableStream([], **{**SETTINGS, **layout})
 
 
 def split_sources(kernels: ModuleType, rng: random.Random, entries: Sequence[Entry]) -> list[Any]:

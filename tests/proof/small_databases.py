@@ -111,3 +111,12 @@ def ingested(key: bytes | None = None) -> AtRest:
     life.close()
     files = {path: data for path, data in life.fs.files().items() if not path.endswith("LOCK")}
     return AtRest("ingested", key, files, tuple(state.visible() for state in life.states), base)
+
+
+def rows(key: bytes | None = None) -> AtRest:
+    """Closed in order, its data blocks being rows that are not compressed, and looked up without a cache."""
+    life = Life(FaultFileSystem(), replace(OPTIONS, block_layout="rows", restart_interval=2, compression="none", cache_bytes=0), key)
+    base = _grow(life)
+    life.close()
+    files = {path: data for path, data in life.fs.files().items() if not path.endswith("LOCK")}
+    return AtRest("rows", key, files, tuple(state.visible() for state in life.states), base)

@@ -20,11 +20,11 @@ import lsmsql
 from lsmsql.engine.storage.filenames import FileKind, parse_file_name
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from tests.proof.judge import LONG
-from tests.proof.small_databases import OPTIONS, SECRETS, AtRest, closed, cut_short, ingested
+from tests.proof.small_databases import OPTIONS, SECRETS, AtRest, closed, cut_short, ingested, rows
 from tests.proof.workload import KEY, open_database, seen
 
 SECONDS_MAX = 5.0
-MAKERS = {"closed": closed, "cut short": cut_short, "ingested": ingested}
+MAKERS = {"closed": closed, "cut short": cut_short, "ingested": ingested, "rows": rows}
 
 
 @lru_cache

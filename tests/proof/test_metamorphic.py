@@ -34,6 +34,9 @@ EXTREMES: dict[str, Options] = {
     "filter=burr, filter_bits=1": replace(PLAIN, memtable_bytes=300, filter="burr", filter_bits=1, l0_tables=2, level_bytes=300, table_bytes=200),
     "filter=none": replace(PLAIN, memtable_bytes=800, filter="none"),
     "compression=none": replace(PLAIN, memtable_bytes=800, compression="none"),
+    "rows": replace(PLAIN, memtable_bytes=800, block_layout="rows", restart_interval=3),
+    "rows, every key whole, no hash index": replace(PLAIN, memtable_bytes=800, block_layout="rows", restart_interval=1, hash_ratio=0),
+    "rows, cache_bytes=0": replace(PLAIN, memtable_bytes=800, block_layout="rows", restart_interval=255, hash_ratio=4, cache_bytes=0),
     "l0_tables=1": replace(PLAIN, memtable_bytes=800, l0_tables=1, level_bytes=400, level_ratio=2, table_bytes=300),
     "l0_tables=100": replace(PLAIN, memtable_bytes=800, l0_tables=100),
     "manifest_bytes=0": replace(PLAIN, memtable_bytes=800, manifest_bytes=0, durability="full"),
@@ -88,6 +91,9 @@ def test_random_options_do_not_show(seed: int) -> None:
         cache_bytes=dice.choice((0, 300, 1 << 20)),
         compression=dice.choice(("zstd", "none")),
         block_bytes=dice.choice((1, 50, 300, 8192)),
+        block_layout=dice.choice(("columns", "rows")),
+        restart_interval=dice.choice((1, 2, 16, 255)),
+        hash_ratio=dice.choice((0, 0.75, 2.0)),
         table_bytes=dice.choice((1, 300, 2000)),
         filter_bits=dice.choice((0, 1, 10, 64)),
         l0_tables=dice.choice((1, 2, 4)),
@@ -102,7 +108,7 @@ def test_random_options_do_not_show(seed: int) -> None:
     compare(seed % len(SEEDS), history(options, secret, dice.choice(("", "", "flush")), seed % len(SEEDS), COUNT), options)
 
 
-@pytest.mark.parametrize("name", ["levels", "block_bytes=1", "memtable_bytes=1", "filter=burr"])
+@pytest.mark.parametrize("name", ["levels", "block_bytes=1", "memtable_bytes=1", "filter=burr", "rows"])
 def test_the_other_kernels_see_the_same(name: str) -> None:
     """Compiled here and plain in another process, or the other way round; where nothing is compiled, plain twice."""
     options = EXTREMES[name]

@@ -36,6 +36,12 @@ _MESSAGES = {
     BLOCK_KEY: "data block key over the limit",
     BLOCK_HUGE: "data block keys larger than 4 GiB",
     BLOCK_OTHER: "data block is not the one the index describes",
+    BLOCK_TRAILER: "data block trailer does not describe it",
+    BLOCK_NUMBER: "data block number is overlong or cut short",
+    BLOCK_ENTRY: "data block entry runs past the entries",
+    BLOCK_RESTART: "data block restart is not where its offset says",
+    BLOCK_HEAD: "data block key shares more than its restart head has",
+    BLOCK_BUCKET: "data block hash index names a restart that is not there",
 }
 
 
@@ -127,7 +133,7 @@ def block_error(code):
 
 
 def decode_block(raw) -> Block:
-    """The block that `encode_block` encoded; ValueError, naming the check, when the bytes are not one."""
+    """The block that `encode_block` or `encode_rows` encoded; ValueError, naming the check, when the bytes are not one."""
     data: bytes = raw if type(raw) is bytes else bytes(raw)
     blk: BlkP = cython.NULL
     code: cython.int = block_decode(cython.cast(Data, PyBytes_AS_STRING(data)), PyBytes_GET_SIZE(data), 0, cython.address(blk))
@@ -147,3 +153,43 @@ def encode_block(block: Block) -> bytes:
         return PyBytes_FromStringAndSize(cython.cast(cython.p_char, out), block_encode(block.blk, out))
     finally:
         free(out)
+
+
+def encode_rows(block: Block, restart_interval: cython.int = 16, hash_ratio: cython.double = 0.75) -> bytes:
+    """The raw row form of a block of at least one entry. hash_ratio: buckets for each entry, 0 for no hash index.
+
+    A kind that has no value is written without one."""
+    if block.blk == cython.NULL or block.blk.count == 0:
+        raise ValueError("a data block has at least one entry")
+    if not 1 <= restart_interval <= 255 or not 0 <= hash_ratio <= 8:
+        raise ValueError("restart intervals are from 1 to 255, hash ratios from 0 to 8")
+    out: Room = cython.cast(Room, malloc(rows_encode_bound(block.blk, restart_interval, hash_ratio)))
+    if out == cython.NULL:
+        raise MemoryError("no memory to encode a data block")
+    try:
+        return PyBytes_FromStringAndSize(cython.cast(cython.p_char, out), rows_encode(block.blk, restart_interval, hash_ratio, out))
+    finally:
+        free(out)
+
+
+def rows_find(raw: bytes, key: bytes, seqno: u64):
+    """The newest version at a seqno that a raw block has of a key, as (seqno, kind, value); ValueError for damage on the way to it."""
+    row: Row
+    outcome: cython.int = 0
+    data: Data = cython.cast(Data, PyBytes_AS_STRING(key))
+    size: cython.size_t = PyBytes_GET_SIZE(key)
+    code: cython.int = rows_search(
+        cython.cast(Data, PyBytes_AS_STRING(raw)),
+        PyBytes_GET_SIZE(raw),
+        data,
+        size,
+        hash64(data, size),
+        seqno,
+        cython.address(row),
+        cython.address(outcome),
+    )
+    if code:
+        raise block_error(code)
+    if outcome != ROW_FOUND:
+        return None
+    return (row.seqno, cython.cast(cython.int, row.kind), PyBytes_FromStringAndSize(cython.cast(cython.p_char, row.value), row.value_size))

@@ -15,6 +15,12 @@ cdef enum:
     FRAME_BAD = 10  # header or checksum: ask BlockSource.open for the reason
     PAYLOAD_BAD = 11  # does not decompress: ask storage/compression for the reason
     BLOCK_OTHER = 12  # not the block that the index describes
+    BLOCK_TRAILER = 13  # this and those below: rows
+    BLOCK_NUMBER = 14
+    BLOCK_ENTRY = 15
+    BLOCK_RESTART = 16
+    BLOCK_HEAD = 17
+    BLOCK_BUCKET = 18
 
 cdef struct Layout:  # a checked raw block, measured
     Data raw

@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Decoding a data block, compiled: plain/block.py defines it, block_decode_cy.pxd gives the C types.
+"""Decoding a data block, compiled: plain/block.py defines it, block_decode_cy.pxd gives the C types; block_rows_cy does it for rows.
 
 It trusts nothing: `block_measure` checks every length of a raw block before `block_fill` copies by them.
 """
@@ -13,6 +13,7 @@ if not cython.compiled:
 
 from cython.cimports.libc.stdlib import free, malloc
 from cython.cimports.libc.string import memcmp, memcpy, memmove, memset
+from cython.cimports.lsmsql.engine.kernel.block_rows_cy import rows_fill, rows_measure
 from cython.cimports.lsmsql.engine.kernel.native import (
     KIND_READABLE_MAX,
     SLACK,
@@ -32,6 +33,7 @@ from cython.cimports.lsmsql.engine.kernel.native import (
 
 _HEADER = cython.declare(cython.size_t, 24)
 _COLUMNS = cython.declare(u8, 1)
+_ROWS = cython.declare(u8, 2)
 _HAS_KINDS = cython.declare(u8, 1)
 _WIDE_SUFFIXES = cython.declare(u8, 2)
 _SHARED_MAX = cython.declare(cython.size_t, 255)
@@ -46,6 +48,11 @@ def block_measure(raw, size, layout):
     code: cython.int
     if size < _HEADER:
         return BLOCK_SHORT
+    if raw[4] == _ROWS:
+        code = rows_measure(raw, size, layout)
+        if code == BLOCK_OK:
+            layout_need(layout)
+        return code
     memcpy(cython.address(layout.count), raw, 4)
     flags = raw[5]
     layout.raw = raw
@@ -192,10 +199,14 @@ def blk_place(blk, count, seqno_width, has_kinds, key_bytes, value_bytes):
 def block_fill(layout, global_seqno, blk):
     """Decode a measured block into `blk`, whose capacity is at least `layout.need`."""
     count: cython.size_t = layout.count
-    at: Data = layout.raw + _HEADER + count * (1 + layout.suffix_width)
+    at: Data
     blk_place(blk, layout.count, _memory_width(layout.seqno_width), layout.has_kinds, layout.key_bytes, layout.value_bytes)
     blk.size = layout.need
     blk.base = layout.base + global_seqno
+    if layout.raw[4] == _ROWS:
+        rows_fill(layout, blk)
+        return BLOCK_OK
+    at = layout.raw + _HEADER + count * (1 + layout.suffix_width)
     _fill_value_offsets(layout, at, blk)
     at += count * layout.value_width
     _fill_seqnos(layout, at, blk)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from .arena_cy import MemtableArena
-from .block_cy import Block, decode_block, encode_block
+from .block_cy import Block, decode_block, encode_block, encode_rows, rows_find
 from .cache_cy import BlockCache
 from .filter_cy import build_filter, count_maybe, may_contain
 from .lookup_cy import get, get_entry, get_many
@@ -27,8 +27,10 @@ __all__ = [
     "count_maybe",
     "decode_block",
     "encode_block",
+    "encode_rows",
     "get",
     "get_entry",
     "get_many",
     "may_contain",
+    "rows_find",
 ]

@@ -1,6 +1,7 @@
 # The table that a stream is writing: its open block, its finished blocks, and the bytes not yet handed out.
 from .block_encode_cy cimport Builder, block_encode, block_encode_bound, builder_append, builder_clear, builder_free
 from .filter_cy cimport filter_build
+from .block_rows_encode_cy cimport rows_encode, rows_encode_bound
 from .frame_cy cimport Scratch, frame_room, frame_seal, payload_seal, scratch_free
 from .libraries_cy cimport hash64
 from .native cimport (
@@ -16,6 +17,8 @@ cdef struct OpenTable:
     u32 filter_bits
     int level
     size_t overhead
+    u32 restart_interval  # of rows; 0: columns
+    double hash_ratio
     # -- the open block: entries before `committed` are in it, later ones may yet be dropped
     Builder builder
     Builder spare
@@ -65,6 +68,7 @@ cdef void table_next_chunk(OpenTable* table) noexcept nogil
 cdef void table_start(OpenTable* table) noexcept nogil
 cdef void table_free(OpenTable* table) noexcept nogil
 
+cdef size_t _encode(OpenTable* table, const Blk* blk) noexcept nogil
 cdef int _append_index(OpenTable* table, const Blk* blk, size_t raw_size, size_t frame_size, int codec) noexcept nogil
 cdef int _keep_rest(OpenTable* table, u32 first) noexcept nogil
 cdef int _grow_blocks(OpenTable* table) noexcept nogil

@@ -46,9 +46,9 @@ def table_close_block(table, count):
     stored: cython.size_t
     code: cython.int
     view.count = count
-    if _reserve(cython.cast(cython.pp_void, cython.address(table.raw)), cython.address(table.raw_room), block_encode_bound(blk), 1):
+    raw_size: cython.size_t = _encode(table, blk)
+    if raw_size == 0:
         return BLOCK_NO_MEMORY
-    raw_size: cython.size_t = block_encode(blk, table.raw)
     if _reserve(cython.cast(cython.pp_void, cython.address(table.out)), cython.address(table.out_room), table.out_size + frame_room(raw_size), 1):
         return BLOCK_NO_MEMORY
     if table.overhead:
@@ -63,6 +63,15 @@ def table_close_block(table, count):
     table.payload_bytes += stored
     code = _append_index(table, blk, raw_size, FRAME_HEADER + stored + table.overhead, codec)
     return code if code else _keep_rest(table, count)
+
+
+def _encode(table, blk):
+    """The block into `raw`, in the layout of the table. Returns its size; 0: no memory."""
+    rows: cython.bint = table.restart_interval > 0
+    bound: cython.size_t = rows_encode_bound(blk, table.restart_interval, table.hash_ratio) if rows else block_encode_bound(blk)
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.raw)), cython.address(table.raw_room), bound, 1):
+        return 0
+    return rows_encode(blk, table.restart_interval, table.hash_ratio, table.raw) if rows else block_encode(blk, table.raw)
 
 
 def _append_index(table, blk, raw_size, frame_size, codec):

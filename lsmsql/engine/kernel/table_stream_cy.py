@@ -51,11 +51,15 @@ class TableStream:
         overhead: cython.size_t = 0,
         chunk_bytes: u64 = 1 << 20,
         index_bytes: u64 = INDEX_BYTES,
+        restart_interval: cython.int = 0,
+        hash_ratio: cython.double = 0,
     ) -> None:
         if self.sources is not None:
             raise ValueError("the stream has begun")
         if not 0 <= compression_level <= 22:
             raise UsageError(f"zstd level must be from 0 to 22, not {compression_level}")
+        if not 0 <= restart_interval <= 255 or not 0 <= hash_ratio <= 8:
+            raise UsageError(f"restart interval and hash ratio out of range: {restart_interval}, {hash_ratio}")
         self.table.block_bytes = block_bytes
         self.table.table_bytes = table_bytes
         self.table.index_limit = index_bytes
@@ -63,6 +67,8 @@ class TableStream:
         self.filter_kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
         self.table.level = compression_level
         self.table.overhead = overhead
+        self.table.restart_interval = restart_interval
+        self.table.hash_ratio = hash_ratio
         self.chunk_bytes = chunk_bytes
         self.stale = True
         boundaries: list = [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)]

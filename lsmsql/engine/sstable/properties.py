@@ -6,10 +6,11 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ...options import BLOCK_LAYOUTS
 from ..kernel.kinds import SEQNO_MAX
 from ..manifest.tagged_fields import pack_fields, pack_number, pack_numbers, unpack_number, unpack_numbers, unpack_single
 
-PROPERTIES_FORMAT = 2
+PROPERTIES_FORMAT = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +19,7 @@ class Properties:
     min_seqno, max_seqno: as in the file, before global_seqno is added. data_bytes: of the data frames; raw_bytes: of user keys and values.
     created_us: microseconds since the Unix epoch. replaced: file ids of the tables that this one was merged from. options: as text.
 
-    On disk tagged fields (tagged_fields.py): the tag is the attribute's place in this class, from 1; numbers are u64.
+    On disk tagged fields (tagged_fields.py): the tag is the attribute's place in this class, from 1; numbers are u64, hash_ratio is text.
     """
 
     database_id: bytes
@@ -45,6 +46,9 @@ class Properties:
     replaced: tuple[int, ...]
     options: str
     filter_kind: int  # FilterKind: 0 none, 1 Bloom, 2 BuRR
+    block_layout: str
+    restart_interval: int  # this and the next of rows only
+    hash_ratio: float
 
     def pack(self) -> bytes:
         return pack_fields(PROPERTIES_FORMAT, [(tag, _pack(getattr(self, name))) for tag, name in _TAGS.items()])
@@ -56,12 +60,16 @@ def parse_properties(data: bytes) -> Properties:
     properties = Properties(**{name: _PARSERS[_TYPES[name]](content) for name, content in contents.items()})
     if properties.max_seqno + properties.global_seqno > SEQNO_MAX or properties.min_seqno > properties.max_seqno:
         raise ValueError(f"impossible seqno bounds {properties.min_seqno} to {properties.max_seqno}")
+    if properties.block_layout not in BLOCK_LAYOUTS:
+        raise ValueError(f"unknown block layout {properties.block_layout!r}")
     return properties
 
 
-def _pack(value: bytes | int | str | tuple[int, ...]) -> bytes:
+def _pack(value: bytes | int | float | str | tuple[int, ...]) -> bytes:
     if isinstance(value, int):
         return pack_number(value)
+    if isinstance(value, float):
+        return repr(value).encode("ascii")
     if isinstance(value, str):
         return value.encode("utf-8")
     return value if isinstance(value, bytes) else pack_numbers(value)
@@ -72,6 +80,7 @@ _TYPES = {field.name: str(field.type) for field in fields(Properties)}
 _PARSERS: dict[str, Callable[[bytes], Any]] = {
     "int": unpack_number,
     "bytes": bytes,
+    "float": lambda content: float(content.decode("ascii")),
     "str": lambda content: content.decode("utf-8"),
     "tuple[int, ...]": unpack_numbers,
 }

@@ -76,6 +76,8 @@ def table_stream(
         filter_kind=(lambda *keys: filter_kind(options, level(*keys))) if callable(level) else filter_kind(options, level),
         compression_level=_compression_level(options),
         overhead=OVERHEAD if encrypted else 0,
+        restart_interval=options.restart_interval if options.block_layout == "rows" else 0,
+        hash_ratio=options.hash_ratio,
     )
 
 
@@ -230,4 +232,7 @@ def _properties(sink: TableSink, file_id: int, summary: TableSummary, global_seq
         replaced=sink.replaced,
         options=sink.options.to_text(),
         filter_kind=summary.filter_kind,
+        block_layout=sink.options.block_layout,
+        restart_interval=sink.options.restart_interval,
+        hash_ratio=float(sink.options.hash_ratio),
     )

@@ -1,8 +1,10 @@
 """The kernels in idiomatic Python: the definition of their interface, the fallback without a compiler, and the oracle of their tests.
 
     memtable      Batch, MemtableArena, Memtable: operations in commit order, and the index over them
-    block         Block, encode_block, decode_block: the decoded block and its column form
     filters       build_filter, may_contain, count_maybe: a table's filter; bloom and burr are its kinds
+    decoded_block Block: the one form in which entries are read
+    block         encode_block, decode_block: its column form, and decoding either form
+    block_rows    encode_rows, rows_find: its row form, which can be searched as it is
     table         BlockCache, Table, Levels, get, get_entry, get_many: point reads over all sources
     scan          Scan: the visible rows of a range, either way
     table_stream  TableStream, SortedRows: flush, compaction and ingest; merged sources in, data frames out
@@ -12,7 +14,9 @@ Entries are (user key, seqno, kind, value); order is key ascending, then seqno d
 
 from __future__ import annotations
 
-from .block import Block, decode_block, encode_block
+from .block import decode_block, encode_block
+from .block_rows import encode_rows, rows_find
+from .decoded_block import Block
 from .filters import build_filter, count_maybe, may_contain
 from .memtable import Batch, Memtable, MemtableArena
 from .scan import Scan
@@ -34,8 +38,10 @@ __all__ = [
     "count_maybe",
     "decode_block",
     "encode_block",
+    "encode_rows",
     "get",
     "get_entry",
     "get_many",
     "may_contain",
+    "rows_find",
 ]

@@ -1,4 +1,4 @@
-"""The data block: its column form on disk (docs/formats.md, "Data block"), and the decoded block that every read works on."""
+"""The data block's first layout, columns (docs/formats.md, "Data block, columns"), and decoding a block of either layout."""
 
 from __future__ import annotations
 
@@ -7,42 +7,14 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 from ..kinds import KEY_BYTES_MAX, KIND_READABLE_MAX, Kind
+from .block_rows import ROWS, decode_rows
+from .decoded_block import Block
 
 HEADER = struct.Struct("<IBBBBQII")  # count, layout, flags, seqno width, value width, base seqno, value length, suffix bytes
 COLUMNS = 1
 HAS_KINDS = 1
 WIDE_SUFFIXES = 2
 SHARED_MAX = 255
-
-
-class Block:
-    """A decoded block: parallel sequences of keys, seqnos, kinds and values, in entry order."""
-
-    __slots__ = ("_keys", "_kinds", "_seqnos", "_values")
-
-    def __init__(self, keys: list[bytes], seqnos: list[int], kinds: list[int], values: list[bytes]) -> None:
-        self._keys = keys
-        self._seqnos = seqnos
-        self._kinds = kinds
-        self._values = values
-
-    def keys(self) -> list[bytes]:
-        return self._keys
-
-    def values(self) -> list[bytes]:
-        return self._values
-
-    def seqnos(self) -> list[int]:
-        return self._seqnos
-
-    def kinds(self) -> list[int]:
-        return self._kinds
-
-    def items(self) -> list[tuple[bytes, bytes]]:
-        return list(zip(self._keys, self._values, strict=True))
-
-    def __len__(self) -> int:
-        return len(self._keys)
 
 
 def encode_block(block: Block) -> bytes:
@@ -82,9 +54,11 @@ def encode_block(block: Block) -> bytes:
 
 
 def decode_block(raw: bytes) -> Block:
-    """The block that `encode_block` encoded; ValueError, naming the check, when the bytes are not one."""
+    """The block that `encode_block` or `encode_rows` encoded; ValueError, naming the check, when the bytes are not one."""
     if len(raw) < HEADER.size:
         raise ValueError("data block shorter than its header")
+    if raw[4] == ROWS:
+        return decode_rows(raw)
     count, layout, flags, seqno_width, value_width, base, value_length, suffix_bytes = HEADER.unpack_from(raw)
     if layout != COLUMNS or flags & ~(HAS_KINDS | WIDE_SUFFIXES) or seqno_width > 8 or value_width > 4 or not count:
         raise ValueError("unknown data block layout")

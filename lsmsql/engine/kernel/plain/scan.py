@@ -8,7 +8,7 @@ from itertools import groupby, islice
 from operator import itemgetter
 
 from ..kinds import Kind
-from .block import Block
+from .decoded_block import Block
 from .memtable import Group, Memtable
 from .table import Entry, Levels, Table
 

@@ -16,7 +16,8 @@ import xxhash
 from ...storage.compression import decompress
 from ..entry_error import EntryTypeError
 from ..kinds import DUPLICATES, KIND_READABLE_MAX, Kind
-from .block import Block, decode_block
+from .block import decode_block
+from .decoded_block import Block
 from .filters import open_filter
 from .memtable import Group, Memtable, Version
 

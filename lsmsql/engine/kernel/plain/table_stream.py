@@ -17,7 +17,9 @@ from ...storage.compression import Codec, compress
 from ..chunk import Chunk, TableSummary
 from ..entry_error import EntryTypeError, pair_of
 from ..kinds import DUPLICATES, INDEX_BYTES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
-from .block import Block, encode_block
+from .block import encode_block
+from .block_rows import encode_rows
+from .decoded_block import Block
 from .filters import build_filter
 from .memtable import Memtable, Version
 from .table import Entry, Table
@@ -105,6 +107,7 @@ class TableStream:
     filter_bits, filter_kind: see filters.py; the kind may be asked for at the end of each table, by its smallest and its largest user key.
     table_bytes, index_bytes: a table ends, between two user keys, once its frames or its index reach them. While one user key goes on behind
     index_bytes, blocks close at index_bytes // 4, where block_bytes is less.
+    restart_interval: 1 to 255, blocks are rows; 0, blocks are columns. hash_ratio: of rows, buckets for each entry.
     overhead: bytes that sealing adds to each frame's payload; 0 means no encryption, and chunks carry finished frames.
     """
 
@@ -123,7 +126,11 @@ class TableStream:
         overhead: int = 0,
         chunk_bytes: int = 1 << 20,
         index_bytes: int = INDEX_BYTES,
+        restart_interval: int = 0,
+        hash_ratio: float = 0.0,
     ) -> None:
+        if not 0 <= restart_interval <= 255 or not 0 <= hash_ratio <= 8:
+            raise UsageError(f"restart interval and hash ratio out of range: {restart_interval}, {hash_ratio}")
         self._boundaries = [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)]
         self._bottom = bottom
         self._block_bytes = block_bytes
@@ -134,6 +141,8 @@ class TableStream:
         self._codec = Codec.ZSTD if compression_level else Codec.NONE
         self._level = max(compression_level, 1)
         self._overhead = overhead
+        self._restart_interval = restart_interval
+        self._hash_ratio = hash_ratio
         self._chunk_bytes = chunk_bytes
         merged = heapq.merge(*map(_entries, sources), key=lambda entry: (entry[0], -entry[1]))
         self._chunks = self._run(merged)
@@ -194,7 +203,8 @@ class TableStream:
 
     def _close_block(self, table: _OpenTable, rows: list[Entry]) -> tuple[int, int, bytes]:
         keys, seqnos, kinds, values = (list(column) for column in zip(*rows, strict=True))
-        raw = encode_block(Block(keys, seqnos, kinds, values))
+        block = Block(keys, seqnos, kinds, values)
+        raw = encode_rows(block, self._restart_interval, self._hash_ratio) if self._restart_interval else encode_block(block)
         codec, payload = compress(raw, self._codec, self._level)
         size = HEADER_BYTES + len(payload) + self._overhead
         duplicates = DUPLICATES if any(a == b for a, b in pairwise(keys)) else 0
