@@ -32,6 +32,7 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.libraries_cy",
     "lsmsql.engine.kernel.lookup_cy",
     "lsmsql.engine.kernel.memtable_cy",
+    "lsmsql.engine.kernel.mend_cy",
     "lsmsql.engine.kernel.merge_cy",
     "lsmsql.engine.kernel.open_table_cy",
     "lsmsql.engine.kernel.operations_cy",

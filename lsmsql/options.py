@@ -7,6 +7,7 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from .errors import UsageError
+from .parity_scheme import ParityScheme
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -33,6 +34,8 @@ class Options:
         sealed_max      sealed generations waiting for flush before writers stop
         cache_bytes     memory for decoded blocks
         compression     "zstd" or "none", for data blocks;  compression_level: zstd's, 1 to 19
+        parity          for data blocks: "none"; "xor(d)", by which a damaged block is repaired if only one of d + 1 parts is; "rs(d,p)", the same
+                        for any p of d + p. It costs p / d of the data on disk. The index, filter and properties of a table always have rs(4,2)
         block_bytes     decoded size at which a data block is closed
         block_layout    "columns" or "rows", of the data blocks written from now on; tables of either are read
         restart_interval  of rows: entries from one whole key to the next, 1 to 255
@@ -56,6 +59,7 @@ class Options:
     cache_bytes: int = 128 * MIB
     compression: str = "zstd"
     compression_level: int = 1
+    parity: str = "none"
     block_bytes: int = 8 * KIB
     block_layout: str = "columns"
     restart_interval: int = 16
@@ -76,6 +80,10 @@ class Options:
         self._one_of("filter", FILTERS)
         self._one_of("recovery", RECOVERY_MODES)
         self._one_of("block_layout", BLOCK_LAYOUTS)
+        try:
+            ParityScheme.of_data(self.parity)
+        except UsageError as error:
+            raise UsageError(f"option parity: {error}") from None
         for name, low, high in _RANGES:
             self._between(name, low, high)
         if not isinstance(self.background, bool):

@@ -52,6 +52,14 @@ class ParityScheme:
             return cls("xor", int(found[1]), 1)
         return cls("rs", int(found[2]), int(found[3])) if found[2] else cls()
 
+    @classmethod
+    def of_data(cls, text: str) -> ParityScheme:
+        """As `parse`, for data blocks, which hold up to a value of 10^9 bytes, and with their parity less than 4 GiB."""
+        scheme = cls.parse(text)
+        if scheme.p > 2 * scheme.d:
+            raise UsageError(f"parity {scheme} is too much for data blocks: p may be at most twice d")
+        return scheme
+
     @property
     def code(self) -> int:
         """Two bytes that say all: kind << 8 | (p - 1) << 5 | (d - 1); 0 is none."""

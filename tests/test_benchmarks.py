@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import filters, memory, report, run
+from benchmarks import filters, memory, parity, report, run
 from benchmarks.adapters import SYSTEMS, load
 from benchmarks.adapters.sqlite import SQLite
 from benchmarks.data import Dataset
@@ -80,6 +80,15 @@ def test_filters_are_measured_beside_each_other(capsys: pytest.CaptureFixture[st
     assert len(rows) == 5
     assert float(rows["BuRR (10)"]["bits/key"]) < 8 < float(rows["Bloom, same option (10)"]["bits/key"])
     assert all(is_figure(row["miss ns"]) for row in rows.values())
+
+
+@needs_engine
+def test_parity_is_measured_compiled_and_plain_and_in_a_load(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    parity.main(["-n", str(ROWS), "--repeat", "1", "--seconds", "0.001", "--directory", str(tmp_path)])
+    printed = capsys.readouterr().out
+    assert re.search(r"plain rs\(4,2\), frames of 4000 bytes: encode [\d,]+ MB/s, reconstruct 2 lost [\d,]+ MB/s", printed)
+    assert re.search(r"rs\(4,2\) takes [+-][\d.]+% time to load; allowed \+25%: (kept|EXCEEDED)", printed)
+    assert not list(tmp_path.iterdir())
 
 
 def test_sqlite_alone_fills_its_rows(tmp_path: Path) -> None:

@@ -31,6 +31,7 @@ from .sstable.reader import close_table, open_table
 from .storage.filenames import FileKind, file_name
 from .storage.filesystem import FileSystem
 from .storage.keyring import Keyring
+from .storage.parity import Repairs
 from .storage.record_log import Record
 from .wal_tail import WalTail
 
@@ -72,6 +73,7 @@ class Follower:
         self.keyring = keyring
         self.options = options
         self.cache = BlockCache(options.cache_bytes)
+        self.repairs = Repairs()
         self.lock = threading.RLock()
         self.trees: WeakValueDictionary[str, Tree] = WeakValueDictionary()
         self.host_seqno = self.refreshes = self.opened = 0
@@ -187,7 +189,7 @@ class Follower:
     def _open_tables(self, version: Version) -> None:
         for record in version.tables():
             if record.file_id not in self._tables:
-                table = open_table(self.fs, self.directory, record, self.keyring, self.cache, database_id=self.database_id)
+                table = open_table(self.fs, self.directory, record, self.keyring, self.cache, database_id=self.database_id, repairs=self.repairs)
                 self._tables[record.file_id] = table
                 self.opened += 1
                 require_known(table, version)

@@ -18,7 +18,7 @@ from .manifest.version import Version
 from .manifest.version_edit import VersionEdit
 from .prepared import Host
 from .replay import Replayed, catalog_end, replay_wals
-from .sstable.reader import close_table, open_table
+from .sstable.reader import close_table
 from .storage.filenames import FileKind, file_name, parse_file_name
 from .storage.filesystem import FileSystem
 from .storage.keyring import Keyring, repair_copies
@@ -125,7 +125,7 @@ def saved_options(fs: FileSystem, directory: str, text: str) -> Options:
 def _open_tables(line: VersionLine, tables: dict[int, Table]) -> None:
     version = line.version
     for record in version.tables():
-        table = open_table(line.fs, line.directory, record, line.keyring, line.cache, database_id=line.database_id)
+        table = line.open_table(record)
         tables[record.file_id] = table
         require_known(table, version)
 

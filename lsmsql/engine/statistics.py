@@ -31,6 +31,7 @@ def gather(line: VersionLine, commits: CommitLine, upkeep: Upkeep, pins: Pins) -
         "compacted_bytes_read": upkeep.compacted_bytes_read,
         "compacted_bytes_written": upkeep.compacted_bytes_written,
         **_of_cache(line.cache),
+        "repaired_blocks": line.repairs.count,
         "obsolete_files": line.obsolete.waiting,
         "removed_files": line.obsolete.removed,
         "error": repr(upkeep.error) if upkeep.error else "",
@@ -44,6 +45,7 @@ def gather_reader(follower: Follower) -> Statistics:
         "refreshes": follower.refreshes,
         "opened_tables": follower.opened,
         **_of_cache(follower.cache),
+        "repaired_blocks": follower.repairs.count,
     }
 
 

@@ -24,6 +24,7 @@ from .sstable.writer import TableSink
 from .storage.filenames import FileKind, file_name
 from .storage.filesystem import FileSystem
 from .storage.keyring import Keyring
+from .storage.parity import Repairs
 from .wal import Catalog, Predecessor, Wal
 
 
@@ -44,6 +45,7 @@ class VersionLine:
         self.keyring = keyring
         self.options = options
         self.cache = cache
+        self.repairs = Repairs()
         self.obsolete = ObsoleteFiles(fs)
         self._manifest = manifest
         self.edits = threading.RLock()
@@ -106,12 +108,16 @@ class VersionLine:
             pace=pace,
         )
 
+    def open_table(self, record: TableRecord) -> Table:
+        """One table, opened and checked."""
+        return open_table(self.fs, self.directory, record, self.keyring, self.cache, database_id=self.database_id, repairs=self.repairs)
+
     def open_tables(self, records: tuple[TableRecord, ...]) -> dict[int, Table]:
         """Tables that an edit is about to add, opened and checked; on an error none stays open."""
         opened: dict[int, Table] = {}
         try:
             for record in records:
-                opened[record.file_id] = open_table(self.fs, self.directory, record, self.keyring, self.cache, database_id=self.database_id)
+                opened[record.file_id] = self.open_table(record)
         except BaseException:
             for table in opened.values():
                 close_table(table)

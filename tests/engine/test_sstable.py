@@ -368,7 +368,7 @@ FOOTER = Footer(7, 1000, 50, 1050, 60, 1110, 70)
 def test_the_footer_comes_back() -> None:
     assert len(FOOTER.pack()) == FOOTER_BYTES
     assert parse_footer(FOOTER.pack(), 1180 + FOOTER_BYTES) == FOOTER
-    assert FOOTER.pack()[:16].hex() == "4c534d53514c5354" + "0100" + "0000" + "00000000"
+    assert FOOTER.pack()[:16].hex() == "4c534d53514c5354" + "0200" + "0000" + "00000000"
 
 
 @pytest.mark.parametrize(

@@ -15,11 +15,13 @@ from lsmsql.engine.kernel._choice import compiled_kernels
 from lsmsql.engine.kernel.chunk import Chunk, TableSummary
 from lsmsql.engine.kernel.kinds import FilterKind, Kind
 from lsmsql.engine.storage.block_frame import FrameType, frame_payload, open_payload
+from lsmsql.engine.storage.parity import ParityScheme, Repairs
 from lsmsql.errors import CorruptionError
 
 TREE = 7
 OTHER_TREE = 8
 OVERHEAD = 28
+PARITIES = 0, 0x103, 0x223  # none, xor(4), rs(4,2)
 Entry = tuple[bytes, int, int, bytes]  # key, seqno, kind, value
 
 
@@ -37,8 +39,11 @@ def compiled() -> ModuleType:
 class MemorySource:
     """A BlockSource over bytes. sealed: frames were made by `seal`, which turns each byte over and adds OVERHEAD bytes."""
 
-    def __init__(self, data: bytes, sealed: bool = False) -> None:
+    def __init__(self, data: bytes, sealed: bool = False, parity: ParityScheme | None = None) -> None:
         self.data = data
+        self.scheme = parity or ParityScheme()
+        self.parity = self.scheme.code
+        self.repairs = Repairs()
         self.encrypted = sealed
         self.reads = 0
         self.on_read: Any = None
@@ -52,7 +57,7 @@ class MemorySource:
         return self.data[offset : offset + size]
 
     def open(self, ordinal: int, offset: int, frame: bytes) -> tuple[int, int, bytes]:
-        codec, raw_length, payload = open_payload("memory", offset, frame, FrameType.DATA)
+        codec, raw_length, payload = open_payload("memory", offset, frame, FrameType.DATA, None, ordinal, self.scheme, self.repairs)
         if not self.encrypted:
             return codec, raw_length, bytes(payload)
         opened = _unseal(ordinal, offset, bytes(payload))
@@ -65,11 +70,11 @@ class MemorySource:
 _TURNED = bytes(255 - byte for byte in range(256))
 
 
-def seal(ordinal: int, payload: tuple[int, int, bytes]) -> bytes:
+def seal(ordinal: int, payload: tuple[int, int, bytes], parity: ParityScheme | None = None) -> bytes:
     """The frame of a chunk's payload as a source with sealed=True opens it; not a cipher, but as long as one."""
     codec, raw_length, data = payload
     sealed = ordinal.to_bytes(12, "little") + data.translate(_TURNED) + b"tag" + bytes(13)
-    return frame_payload(FrameType.DATA, sealed, raw_length if codec else len(sealed), codec)
+    return frame_payload(FrameType.DATA, sealed, raw_length if codec else len(sealed), codec, parity=parity)
 
 
 def _unseal(ordinal: int, offset: int, sealed: bytes) -> bytes:
@@ -85,14 +90,16 @@ class FinishedTable:
     frames: bytes
     summary: TableSummary
     sealed: bool = False
+    parity: ParityScheme = field(default_factory=ParityScheme)
 
     def open(self, kernels: Any, cache: Any, global_seqno: int = 0) -> Any:
-        source = MemorySource(self.frames, self.sealed)
+        source = MemorySource(self.frames, self.sealed, self.parity)
         return kernels.Table(source, self.summary.index, self.summary.filter, self.summary.smallest, cache, global_seqno)
 
 
-def drain(stream: Any) -> tuple[list[Chunk], list[FinishedTable]]:
-    """Every chunk of a stream, and the tables that they make up."""
+def drain(stream: Any, parity: int = 0) -> tuple[list[Chunk], list[FinishedTable]]:
+    """Every chunk of a stream, and the tables that they make up. parity: the code that the stream was given."""
+    scheme = ParityScheme.of_code(parity)
     chunks: list[Chunk] = []
     tables: list[FinishedTable] = []
     frames, blocks, sealed = b"", 0, False
@@ -100,23 +107,24 @@ def drain(stream: Any) -> tuple[list[Chunk], list[FinishedTable]]:
         chunks.append(chunk)
         assert chunk.first_block == blocks
         sealed = sealed or bool(chunk.payloads)
-        own = [seal(blocks + n, payload) for n, payload in enumerate(chunk.payloads)]
+        own = [seal(blocks + n, payload, scheme) for n, payload in enumerate(chunk.payloads)]
         frames += chunk.frames + b"".join(own)
-        blocks += len(own) if own else count_frames(chunk.frames)
+        blocks += len(own) if own else count_frames(chunk.frames, scheme)
         if chunk.table is not None:
             assert blocks == chunk.table.blocks
-            assert sealed or len(frames) == chunk.table.data_bytes
-            tables.append(FinishedTable(frames, chunk.table, sealed))
+            assert len(frames) == chunk.table.data_bytes
+            tables.append(FinishedTable(frames, chunk.table, sealed, scheme))
             frames, blocks, sealed = b"", 0, False
     assert not frames, "the last table has no summary"
     assert stream.next_chunk() is None
     return chunks, tables
 
 
-def count_frames(frames: bytes) -> int:
+def count_frames(frames: bytes, parity: ParityScheme) -> int:
     position = count = 0
     while position < len(frames):
-        position += 40 + int.from_bytes(frames[position + 12 : position + 16], "little")
+        length = 40 + int.from_bytes(frames[position + 12 : position + 16], "little")
+        position += length + parity.parity_length(length)
         count += 1
     assert position == len(frames)
     return count
@@ -126,7 +134,7 @@ SETTINGS: dict[str, Any] = {"floor": 0, "block_bytes": 300, "table_bytes": 1 << 
 
 
 def make_tables(kernels: Any, sources: Sequence[Any], **settings: Any) -> list[FinishedTable]:
-    return drain(kernels.TableStream(sources, **{**SETTINGS, **settings}))[1]
+    return drain(kernels.TableStream(sources, **{**SETTINGS, **settings}), settings.get("parity", 0))[1]
 
 
 def make_arena(kernels: Any, commits: Iterable[tuple[int, Sequence[tuple[bytes, int, bytes]]]], tree: int = TREE) -> Any:
@@ -248,6 +256,7 @@ def make_world(kernels: Any, seed: int, space: int = 400, commits: int = 60, cac
     settings.setdefault("overhead", rng.choice((0, OVERHEAD)))
     settings.setdefault("filter_kind", FilterKind(seed % 3))
     layouts = random.Random(seed + 1)
+    settings.setdefault("parity", rng.choice(PARITIES))
     for part in range(5):
         history = []
         for _ in range(commits):

@@ -21,6 +21,7 @@ from lsmsql.errors import CorruptionError, UsageError
 from .stream_world import (
     KERNELS,
     OVERHEAD,
+    PARITIES,
     SETTINGS,
     Entry,
     FinishedTable,
@@ -60,9 +61,10 @@ def expected_entries(entries: Sequence[Entry], floor: int, snapshots: Sequence[i
 
 def blocks_of(made: FinishedTable) -> Iterator[list[Entry]]:
     """The decoded blocks of a finished table, in order."""
-    source, position, ordinal = MemorySource(made.frames, made.sealed), 0, 0
+    source, position, ordinal = MemorySource(made.frames, made.sealed, made.parity), 0, 0
     while position < len(made.frames):
         size = 40 + int.from_bytes(made.frames[position + 12 : position + 16], "little")
+        size += made.parity.parity_length(size)
         codec, raw_length, payload = source.open(ordinal, position, made.frames[position : position + size])
         block = plain.decode_block(decompress(payload, codec, raw_length))
         yield list(zip(block.keys(), block.seqnos(), block.kinds(), block.values(), strict=True))
@@ -137,6 +139,7 @@ def some_settings(rng: random.Random, last: int) -> dict[str, Any]:
         "filter_kind": rng.choice((*FilterKind, lambda smallest, largest: FilterKind(len(smallest + largest) % 3))),
         "compression_level": rng.choice((0, 1, 3)),
         "overhead": rng.choice((0, 0, OVERHEAD)),
+        "parity": rng.choice(PARITIES),
         "chunk_bytes": rng.choice((1, 700, 1 << 20)),
         "restart_interval": rng.choice((0, 0, 1, 3, 16, 255)),
         "hash_ratio": rng.choice((0.0, 0.75, 1.33)),
@@ -169,7 +172,12 @@ def split_sources(kernels: ModuleType, rng: random.Random, entries: Sequence[Ent
             continue
         run = style == 1
         made = make_tables(
-            kernels, [memtable], overhead=rng.choice((0, OVERHEAD)), block_bytes=rng.choice((1, 300, 2000)), table_bytes=1500 if run else 1 << 40
+            kernels,
+            [memtable],
+            overhead=rng.choice((0, OVERHEAD)),
+            parity=rng.choice(PARITIES),
+            block_bytes=rng.choice((1, 300, 2000)),
+            table_bytes=1500 if run else 1 << 40,
         )
         tables = [table.open(kernels, cache) for table in made]
         sources.append(tables if run else tables[0])
@@ -185,7 +193,7 @@ def test_a_stream_keeps_what_readers_need_and_describes_it(kernels: ModuleType, 
     entries = random_entries(rng, SPACE if seed % 3 else 9, commits=rng.choice((3, 60, 150)))
     last = max(entry[1] for entry in entries)
     settings = some_settings(rng, last)
-    chunks, tables = drain(kernels.TableStream(split_sources(kernels, rng, entries), **settings))
+    chunks, tables = drain(kernels.TableStream(split_sources(kernels, rng, entries), **settings), settings["parity"])
     rules = {name: settings[name] for name in ("floor", "snapshots", "bottom")}
     assert entries_of(tables) == expected_entries(entries, **rules)
     for table in tables:
@@ -386,7 +394,7 @@ def test_both_twins_make_the_same_bytes(seed: int) -> None:
     results = []
     for twin in (plain, kernels):
         rng.setstate(state)
-        results.append(drain(twin.TableStream(split_sources(twin, rng, entries), **settings)))
+        results.append(drain(twin.TableStream(split_sources(twin, rng, entries), **settings), settings["parity"]))
     assert results[0] == results[1]
 
 

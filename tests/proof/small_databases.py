@@ -7,6 +7,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
+from lsmsql.options import Options
 from tests.proof.fault_filesystem import FaultFileSystem, Operation
 from tests.proof.workload import TINY, Life, let_go, open_database, seen
 
@@ -64,13 +65,18 @@ def _grow(life: Life) -> int:
     return len(life.states) - 4
 
 
-def closed(key: bytes | None = None) -> AtRest:
+def closed(key: bytes | None = None, name: str = "closed", options: Options = OPTIONS) -> AtRest:
     """Closed in order."""
-    life = Life(FaultFileSystem(), OPTIONS, key)
+    life = Life(FaultFileSystem(), options, key)
     base = _grow(life)
     life.close()
     files = {path: data for path, data in life.fs.files().items() if not path.endswith("LOCK")}
-    return AtRest("closed", key, files, tuple(state.visible() for state in life.states), base)
+    return AtRest(name, key, files, tuple(state.visible() for state in life.states), base)
+
+
+def with_parity(key: bytes | None = None) -> AtRest:
+    """Closed in order, with parity behind the data blocks too."""
+    return closed(key, "with parity", replace(OPTIONS, parity="rs(4,2)"))
 
 
 def cut_short(key: bytes | None = None) -> AtRest:

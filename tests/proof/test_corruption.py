@@ -1,7 +1,8 @@
-"""Damage to files at rest: the right answer, CorruptionError with the file and the place, or an earlier whole state that nothing later depends on.
+"""Damage to files at rest: the right answer, repaired where parity covers it; CorruptionError with the file and the place; or an earlier whole
+state that nothing later depends on.
 
-Never another exception, a wrong answer, a hang, or a loss of more than was damaged. By default metadata that stands twice and padding are
-sampled; LSMSQL_LONG=1 flips every byte of every file in two ways.
+Never another exception, a wrong answer, a hang, or a loss of more than was damaged. By default what stands twice, is covered by parity or is
+padding is sampled; LSMSQL_LONG=1 flips every byte of every file in two ways.
 """
 
 from __future__ import annotations
@@ -17,14 +18,15 @@ from typing import Any
 import pytest
 
 import lsmsql
+from lsmsql.engine.sstable.format import FOOTER_BYTES, parse_footer
 from lsmsql.engine.storage.filenames import FileKind, parse_file_name
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from tests.proof.judge import LONG
-from tests.proof.small_databases import OPTIONS, SECRETS, AtRest, closed, cut_short, ingested, rows
+from tests.proof.small_databases import OPTIONS, SECRETS, AtRest, closed, cut_short, ingested, rows, with_parity
 from tests.proof.workload import KEY, open_database, seen
 
 SECONDS_MAX = 5.0
-MAKERS = {"closed": closed, "cut short": cut_short, "ingested": ingested, "rows": rows}
+MAKERS = {"closed": closed, "cut short": cut_short, "ingested": ingested, "rows": rows, "with parity": with_parity}
 
 
 @lru_cache
@@ -75,13 +77,22 @@ def stride(database: AtRest, path: str, offset: int) -> int:
     kind = kind_of(path)
     if kind in (FileKind.WAL, FileKind.EVENT_LOG):
         return 1
-    if database.name == "ingested":
-        return 71
+    if kind is FileKind.SSTABLE and covered(database, path, offset):
+        return 29
+    if database.name in ("ingested", "with parity"):
+        return 11 if kind is FileKind.SSTABLE else 71
     if kind is FileKind.CURRENT:
         return 1
     if kind in (FileKind.KEYS, FileKind.MANIFEST):
         return 3 if offset % 4096 < 200 else 61
     return 1 if database.name == "closed" and database.key is None else 7
+
+
+def covered(database: AtRest, path: str, offset: int) -> bool:
+    """Whether this byte of an SSTable is covered by parity, or is parity."""
+    data = database.files[path]
+    start = 0 if database.name == "with parity" else parse_footer(data[-FOOTER_BYTES:], len(data)).filter_offset
+    return start <= offset < len(data) - FOOTER_BYTES
 
 
 def places(database: AtRest) -> Iterator[tuple[str, int]]:
@@ -126,6 +137,8 @@ def test_no_flipped_byte_goes_unnoticed(name: str, encrypted: bool) -> None:
 
 def check_flip(database: AtRest, path: str, offset: int, found: Verdict, said: str) -> None:
     kind = kind_of(path)
+    if kind is FileKind.SSTABLE and covered(database, path, offset):
+        assert found == Verdict(0), f"{said}: not repaired: {found}"
     if found.error is None:
         earlier = kind is FileKind.WAL and path == newest_wal(database) and offset >= last_record(database, path)
         # The last record of the newest WAL looks as if its append had never ended. Anything else is told from that.

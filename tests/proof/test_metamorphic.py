@@ -37,6 +37,7 @@ EXTREMES: dict[str, Options] = {
     "rows": replace(PLAIN, memtable_bytes=800, block_layout="rows", restart_interval=3),
     "rows, every key whole, no hash index": replace(PLAIN, memtable_bytes=800, block_layout="rows", restart_interval=1, hash_ratio=0),
     "rows, cache_bytes=0": replace(PLAIN, memtable_bytes=800, block_layout="rows", restart_interval=255, hash_ratio=4, cache_bytes=0),
+    "parity": replace(PLAIN, memtable_bytes=300, block_bytes=64, table_bytes=400, l0_tables=2, parity="rs(3,2)"),
     "l0_tables=1": replace(PLAIN, memtable_bytes=800, l0_tables=1, level_bytes=400, level_ratio=2, table_bytes=300),
     "l0_tables=100": replace(PLAIN, memtable_bytes=800, l0_tables=100),
     "manifest_bytes=0": replace(PLAIN, memtable_bytes=800, manifest_bytes=0, durability="full"),
@@ -90,6 +91,7 @@ def test_random_options_do_not_show(seed: int) -> None:
         sealed_max=dice.choice((1, 2, 5)),
         cache_bytes=dice.choice((0, 300, 1 << 20)),
         compression=dice.choice(("zstd", "none")),
+        parity=dice.choice(("none", "none", "xor(4)", "rs(4,2)", "rs(32,8)")),
         block_bytes=dice.choice((1, 50, 300, 8192)),
         block_layout=dice.choice(("columns", "rows")),
         restart_interval=dice.choice((1, 2, 16, 255)),
@@ -108,7 +110,7 @@ def test_random_options_do_not_show(seed: int) -> None:
     compare(seed % len(SEEDS), history(options, secret, dice.choice(("", "", "flush")), seed % len(SEEDS), COUNT), options)
 
 
-@pytest.mark.parametrize("name", ["levels", "block_bytes=1", "memtable_bytes=1", "filter=burr", "rows"])
+@pytest.mark.parametrize("name", ["levels", "block_bytes=1", "memtable_bytes=1", "filter=burr", "rows", "parity"])
 def test_the_other_kernels_see_the_same(name: str) -> None:
     """Compiled here and plain in another process, or the other way round; where nothing is compiled, plain twice."""
     options = EXTREMES[name]

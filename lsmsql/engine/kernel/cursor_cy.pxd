@@ -2,6 +2,7 @@
 from .block_decode_cy cimport blk_free, blk_unpin
 from .frame_cy cimport Scratch
 from .memtable_cy cimport Memtable, order_next, order_previous, order_seek, order_update, order_valid
+from .mend_cy cimport block_mend
 from .merge_cy cimport DONE, LIVE, SEEK, WANT, Head, HeadP, head_of_block, head_of_operation
 from .native cimport (
     Blk, BlkP, Data, MemTree, MemTreeP, NodeP, Ops, PairP, Room, Tab, TabP, VALUE, block_key, block_key_size, block_lower, block_seqno,
@@ -75,6 +76,7 @@ cdef void cursor_pass(Cursor* cursor, i64 at) noexcept
 cdef void cursor_free(Cursor* cursor) noexcept
 
 cdef Blk* _load_private(Cursor* cursor, Table table, Scratch* scratch) except NULL
+cdef int _mend(Cursor* cursor, Table table, bytes frame, int code, Scratch* scratch) except -1
 cdef int _read_window(Cursor* cursor, Table table) except -1
 cdef void _close_window(Cursor* cursor) noexcept
 cdef void _settle_forward(Cursor* cursor) noexcept

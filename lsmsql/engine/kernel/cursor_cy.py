@@ -367,8 +367,25 @@ def _load_private(cursor, table, scratch):
         code = table_decode_frame(tab, ordinal, frame, scratch, cython.address(blk))
     if code:
         cursor.spare = blk
-        table.damage(ordinal, cython.cast(cython.p_char, frame)[:size], code)
+        _mend(cursor, table, cython.cast(cython.p_char, frame)[:size], code, scratch)
+        blk = cursor.spare
+        cursor.spare = cython.NULL
     return blk
+
+
+def _mend(cursor, table, frame, code, scratch):
+    """Decode the block to load from its frame after repair, into cursor.spare."""
+    blk: BlkP = cython.NULL
+    try:
+        block_mend(table, cursor.ordinal, frame, code, scratch, cython.address(blk))
+    except BaseException:
+        if blk != cython.NULL:
+            blk_free(blk)
+        raise
+    if cursor.spare != cython.NULL:
+        blk_free(cursor.spare)
+    cursor.spare = blk
+    return 0
 
 
 def _read_window(cursor, table):

@@ -2,6 +2,7 @@
 from .block_decode_cy cimport BLOCK_NO_MEMORY, blk_free
 from .frame_cy cimport Scratch
 from .memtable_cy cimport Memtable, order_sorted
+from .mend_cy cimport block_mend
 from .merge_cy cimport DONE, FAILED, LIVE, SEEK, WANT, Head, head_of_block, head_of_operation
 from .native cimport VALUE, Blk, Data, MemTree, NodeP, Ops, Pair, PairP, TabP, compare_keys, prefetch, prefix_of, u32, u64, visible_node
 from .table_cy cimport Table, table_decode_frame, table_decode_payload
@@ -62,11 +63,12 @@ cdef int feed_rows(Feed* feed) except -1
 cdef void feed_next(Feed* feed) noexcept nogil
 cdef void feed_refill(Feed* feed, Scratch* scratch) noexcept nogil
 cdef list feed_read(Feed* feed)
-cdef int feed_damage(Feed* feed) except -1
+cdef int feed_mend(Feed* feed, Scratch* scratch) except -1
 cdef void feed_free(Feed* feed) noexcept
 
 cdef void _settle_pairs(Feed* feed) noexcept nogil
 cdef void _sort(Feed* feed) noexcept nogil
+cdef void _begin_block(Feed* feed) noexcept nogil
 cdef int _open_frames(Feed* feed, Table table, bytes chunk, list owners) except -1
 
 cdef class RowPuller:

@@ -151,6 +151,11 @@ def feed_refill(feed, scratch):
     if feed.code:
         feed.head.state = FAILED
         return
+    _begin_block(feed)
+
+
+def _begin_block(feed):
+    """Stand on the first entry of the block that was decoded."""
     feed.ordinal += 1
     feed.i = 0
     head_of_block(cython.address(feed.head), feed.blk, 0)
@@ -208,15 +213,17 @@ def _open_frames(feed, table, chunk, owners):
     return 0
 
 
-def feed_damage(feed):
-    """Raise what the failed block calls for."""
+def feed_mend(feed, scratch):
+    """Go on with the failed block's frame after repair, or raise what it calls for."""
     if feed.code == BLOCK_NO_MEMORY:
         raise MemoryError("no memory for a table stream")
     tab: TabP = feed.tables[feed.table]
     table: Table = cython.cast(Table, tab.owner)
     frame: Data = feed.window + (tab.offsets[feed.ordinal] - tab.offsets[feed.window_first])
-    table.damage(feed.ordinal, cython.cast(cython.p_char, frame)[: tab.sizes[feed.ordinal]], feed.code)
-    raise AssertionError("a damaged block was not reported")
+    held: bytes = cython.cast(cython.p_char, frame)[: tab.sizes[feed.ordinal]]
+    block_mend(table, feed.ordinal, held, feed.code, scratch, cython.address(feed.blk))
+    _begin_block(feed)
+    return 0
 
 
 @cython.cclass

@@ -25,11 +25,13 @@ from cython.cimports.lsmsql.engine.kernel.libraries_cy import (
     zstd_is_error,
 )
 from cython.cimports.lsmsql.engine.kernel.native import FRAME_HEADER, SLACK, U32_MAX, Hash128, Room, u8, u16, u32, u64
+from cython.cimports.lsmsql.engine.storage.parity_cy import parity_frame
 
 _RATIO_MAX = cython.declare(u64, (128 << 10) // 3 + 1)  # as in storage/compression.py
 _RAW_MAX = cython.declare(u32, 1_100_000_000)  # as in storage/block_frame.py
 _MAGIC = cython.declare(u16, 0x4D53)
 _DATA = cython.declare(u8, 1)
+_FLAG_PARITY = cython.declare(u8, 2)
 _NONE = cython.declare(cython.int, 0)
 _ZSTD = cython.declare(cython.int, 1)
 
@@ -58,7 +60,7 @@ def payload_seal(scratch, level, raw, size, out, codec):
     return size
 
 
-def frame_seal(scratch, level, raw, size, out):
+def frame_seal(scratch, level, parity, raw, size, out):
     codec: cython.int = 0
     stored: cython.size_t = payload_seal(scratch, level, raw, size, out + FRAME_HEADER, cython.address(codec))
     length: u32 = stored
@@ -69,10 +71,11 @@ def frame_seal(scratch, level, raw, size, out):
     if stored == 0:
         return 0
     memcpy(out, cython.address(_MAGIC), 2)
-    memcpy(out + 4, cython.address(zero), 8)  # No parity, key epoch 0, no dictionary.
+    memcpy(out + 4, cython.address(zero), 8)  # Key epoch 0, no dictionary.
     out[2] = _DATA
-    out[3] = 0
+    out[3] = _FLAG_PARITY if parity else 0
     out[4] = codec
+    out[5] = parity & 0xFF
     memcpy(out + 12, cython.address(length), 4)
     memcpy(out + 16, cython.address(raw_length), 4)
     digest = hash128(out + FRAME_HEADER, stored)
@@ -82,29 +85,32 @@ def frame_seal(scratch, level, raw, size, out):
     return FRAME_HEADER + stored
 
 
-def frame_check(frame, size, codec, raw_length):
+def frame_check(frame, size, parity, codec, raw_length, stored):
     magic: u16
     check: u32
-    stored: u32
     dictionary: u32
     digest: Hash128
     found: Hash128
+    if parity:
+        size = parity_frame((parity & 31) + 1, ((parity >> 5) & 7) + 1, size)
     if size < FRAME_HEADER:
         return FRAME_BAD
     memcpy(cython.address(magic), frame, 2)
     memcpy(cython.address(dictionary), frame + 8, 4)
-    memcpy(cython.address(stored), frame + 12, 4)
+    memcpy(stored, frame + 12, 4)
     memcpy(raw_length, frame + 16, 4)
     memcpy(cython.address(digest), frame + 20, 16)
     memcpy(cython.address(check), frame + 36, 4)
     codec[0] = frame[4]
     if magic != _MAGIC or check != cython.cast(u32, hash64(frame, 36) & U32_MAX):
         return FRAME_BAD
-    if frame[2] != _DATA or frame[3] or frame[5] or dictionary or codec[0] > _ZSTD or raw_length[0] > _RAW_MAX:
+    if frame[2] != _DATA or frame[3] != (_FLAG_PARITY if parity else 0) or frame[5] != (parity & 0xFF):
         return FRAME_BAD
-    if stored != size - FRAME_HEADER or (codec[0] == _NONE and stored != raw_length[0]):
+    if dictionary or codec[0] > _ZSTD or raw_length[0] > _RAW_MAX:
         return FRAME_BAD
-    found = hash128(frame + FRAME_HEADER, stored)
+    if stored[0] != size - FRAME_HEADER or (codec[0] == _NONE and stored[0] != raw_length[0]):
+        return FRAME_BAD
+    found = hash128(frame + FRAME_HEADER, stored[0])
     return BLOCK_OK if found.low == digest.low and found.high == digest.high else FRAME_BAD
 
 

@@ -132,7 +132,8 @@ cdef struct Tab:
     u32 common  # bytes that all last keys share
     u64* prefixes  # of each last key: 8 bytes behind the common ones, see prefix_of
     u64* offsets  # blocks + 1, of the frames in the file
-    u32* sizes  # of the frames
+    u32* sizes  # of the frames, parity included
+    u32 parity  # ParityScheme.code of the frames, 0: none
     u32* entries
     u64* min_seqnos  # global seqno included
     u64* max_seqnos

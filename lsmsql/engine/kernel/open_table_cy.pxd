@@ -4,6 +4,7 @@ from .filter_cy cimport filter_build
 from .block_rows_encode_cy cimport rows_encode, rows_encode_bound
 from .frame_cy cimport Scratch, frame_room, frame_seal, payload_seal, scratch_free
 from .libraries_cy cimport hash64
+from ..storage.parity_cy cimport Parity, parity_encode, parity_frame, parity_prepare, parity_shard
 from .native cimport (
     DUPLICATES, FRAME_HEADER, SLACK, TOMBSTONE, Blk, Data, Room, U32s, U64s, block_key, block_key_size, block_kind, block_seqno, block_value,
     block_value_size, key_start, same_key, u8, u16, u32, u64, value_start,
@@ -19,6 +20,8 @@ cdef struct OpenTable:
     size_t overhead
     u32 restart_interval  # of rows; 0: columns
     double hash_ratio
+    u32 parity_code  # ParityScheme.code, 0: none
+    Parity parity
     # -- the open block: entries before `committed` are in it, later ones may yet be dropped
     Builder builder
     Builder spare
@@ -59,6 +62,7 @@ cdef struct OpenTable:
     u32 first_block
     u64 payload_bytes
 
+cdef int table_parity(OpenTable* table, u32 code) except -1
 cdef int table_add_key(OpenTable* table, Data key, u32 size) noexcept nogil
 cdef int table_close_block(OpenTable* table, u32 count) noexcept nogil
 cdef bytes table_frames(OpenTable* table)
@@ -70,6 +74,7 @@ cdef void table_free(OpenTable* table) noexcept nogil
 
 cdef size_t _encode(OpenTable* table, const Blk* blk) noexcept nogil
 cdef int _append_index(OpenTable* table, const Blk* blk, size_t raw_size, size_t frame_size, int codec) noexcept nogil
+cdef size_t _parity_bytes(const OpenTable* table, size_t frame_size) noexcept nogil
 cdef int _keep_rest(OpenTable* table, u32 first) noexcept nogil
 cdef int _grow_blocks(OpenTable* table) noexcept nogil
 cdef bint _reserve(void** memory, size_t* room, size_t need, size_t width) noexcept nogil

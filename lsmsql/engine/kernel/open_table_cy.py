@@ -16,10 +16,24 @@ from cython.cimports.libc.stdlib import free, realloc
 from cython.cimports.libc.string import memcpy, memset
 from cython.cimports.lsmsql.engine.kernel.block_decode_cy import BLOCK_NO_MEMORY
 
+from ...parity_scheme import ParityScheme
 from .chunk import TableSummary
 from .kinds import FilterKind
 
 _BLOCK_OVERHEAD = cython.declare(u64, 27)  # counted for each block against index_bytes
+
+
+def table_parity(table, code):
+    """Put that parity behind every frame; ValueError for a code that is none."""
+    ParityScheme.of_code(code)
+    table.parity_code = code
+    if code:
+        parity_prepare(cython.address(table.parity), (code & 31) + 1, ((code >> 5) & 7) + 1)
+    return 0
+
+
+def _parity_bytes(table, frame_size):
+    return table.parity.p * parity_shard(table.parity.d, frame_size) if table.parity_code else 0
 
 
 def table_add_key(table, key, size):
@@ -44,24 +58,32 @@ def table_close_block(table, count):
     blk: cython.pointer[Blk] = cython.address(view)
     codec: cython.int = 0
     stored: cython.size_t
+    frame_size: cython.size_t
+    frame: Room
     code: cython.int
     view.count = count
     raw_size: cython.size_t = _encode(table, blk)
     if raw_size == 0:
         return BLOCK_NO_MEMORY
-    if _reserve(cython.cast(cython.pp_void, cython.address(table.out)), cython.address(table.out_room), table.out_size + frame_room(raw_size), 1):
+    room: cython.size_t = frame_room(raw_size)
+    room += _parity_bytes(table, room)
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.out)), cython.address(table.out_room), table.out_size + room, 1):
         return BLOCK_NO_MEMORY
     if table.overhead:
         stored = payload_seal(cython.address(table.scratch), table.level, table.raw, raw_size, table.out + table.out_size, cython.address(codec))
         table.out_size += stored
     else:
-        stored = frame_seal(cython.address(table.scratch), table.level, table.raw, raw_size, table.out + table.out_size)
-        table.out_size += stored
+        frame = table.out + table.out_size
+        stored = frame_seal(cython.address(table.scratch), table.level, table.parity_code, table.raw, raw_size, frame)
+        if stored and table.parity_code:
+            parity_encode(cython.address(table.parity), frame, stored, frame + stored)
+        table.out_size += stored + _parity_bytes(table, stored)
         stored = stored - FRAME_HEADER if stored else 0
     if stored == 0:
         return BLOCK_NO_MEMORY
     table.payload_bytes += stored
-    code = _append_index(table, blk, raw_size, FRAME_HEADER + stored + table.overhead, codec)
+    frame_size = FRAME_HEADER + stored + table.overhead
+    code = _append_index(table, blk, raw_size, frame_size + _parity_bytes(table, frame_size), codec)
     return code if code else _keep_rest(table, count)
 
 
@@ -234,7 +256,8 @@ def table_payloads(table):
     at: cython.p_char = cython.cast(cython.p_char, table.out)
     n: u32
     for n in range(table.first_block, table.blocks):
-        size: cython.Py_ssize_t = table.sizes[n] - FRAME_HEADER - table.overhead
+        frame_size: cython.size_t = parity_frame(table.parity.d, table.parity.p, table.sizes[n]) if table.parity_code else table.sizes[n]
+        size: cython.Py_ssize_t = frame_size - FRAME_HEADER - table.overhead
         found.append((table.codecs[n], table.raw_lengths[n], PyBytes_FromStringAndSize(at, size)))
         at += size
     return found

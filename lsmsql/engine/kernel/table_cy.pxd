@@ -22,7 +22,7 @@ cdef Blk* table_block(Table table, u32 ordinal, bint keep) except NULL
 # The newest version of a key at a seqno: 1, a pinned block and the position in it; or 0. hash: XXH3-64 of the key.
 cdef int table_find(Table table, Data key, size_t size, u64 hash, u64 seqno, Blk** blk, u32* position) except -1
 # Bulk reading without the GIL: frame (unencrypted, exactly Tab.sizes[ordinal] bytes) to *blk, reused if large enough. A code of block_decode_cy; then
-# Table.damage(ordinal, frame bytes, code) raises, under the GIL. Encrypted tables: BlockSource.open first, then table_decode_payload.
+# block_mend repairs it or raises, under the GIL. Encrypted tables: BlockSource.open first, then table_decode_payload.
 cdef int table_decode_frame(const Tab* tab, u32 ordinal, Data frame, Scratch* scratch, Blk** blk) noexcept nogil
 cdef int table_decode_payload(
     const Tab* tab, u32 ordinal, int codec, u32 raw_length, Data payload, size_t size, Scratch* scratch, Blk** blk

@@ -16,6 +16,7 @@ from cython.cimports.lsmsql.engine.kernel.block_decode_cy import (
     BLOCK_NO_MEMORY,
     BLOCK_OK,
     BLOCK_OTHER,
+    FRAME_BAD,
     Layout,
     blk_allocate,
     blk_free,
@@ -120,10 +121,11 @@ def table_decode_payload(tab, ordinal, codec, raw_length, payload, size, scratch
 def table_decode_frame(tab, ordinal, frame, scratch, blk):
     codec: cython.int = 0
     raw_length: u32 = 0
-    code: cython.int = frame_check(frame, tab.sizes[ordinal], cython.address(codec), cython.address(raw_length))
+    stored: u32 = 0
+    code: cython.int = frame_check(frame, tab.sizes[ordinal], tab.parity, cython.address(codec), cython.address(raw_length), cython.address(stored))
     if code:
         return code
-    return table_decode_payload(tab, ordinal, codec, raw_length, frame + FRAME_HEADER, tab.sizes[ordinal] - FRAME_HEADER, scratch, blk)
+    return table_decode_payload(tab, ordinal, codec, raw_length, frame + FRAME_HEADER, stored, scratch, blk)
 
 
 # --- blocks, through the cache
@@ -179,6 +181,7 @@ class Table:
         self.source = source
         self.cache = cache
         self.encrypted = source.encrypted
+        tab.parity = source.parity
         self._filter = bytes(filter_bytes)
         filter_open(self._filter, cython.address(tab.filter))
         self._parse_index(bytes(index), global_seqno)
@@ -308,20 +311,16 @@ class Table:
         layout: Layout
         codec: cython.int = 0
         raw_length: u32 = 0
-        code: cython.int
+        size: u32 = 0
+        code: cython.int = FRAME_BAD
         blk: BlkP = cython.NULL
-        payload: Data
-        size: cython.size_t
         held: bytes = frame if type(frame) is bytes else bytes(frame)
+        payload: Data = cython.cast(Data, PyBytes_AS_STRING(held))
         opened: bytes
-        if (
-            not self.encrypted
-            and PyBytes_GET_SIZE(held) == tab.sizes[ordinal]
-            and frame_check(cython.cast(Data, PyBytes_AS_STRING(held)), PyBytes_GET_SIZE(held), cython.address(codec), cython.address(raw_length))
-            == BLOCK_OK
-        ):
-            payload = cython.cast(Data, PyBytes_AS_STRING(held)) + FRAME_HEADER
-            size = PyBytes_GET_SIZE(held) - FRAME_HEADER
+        if not self.encrypted and PyBytes_GET_SIZE(held) == tab.sizes[ordinal]:
+            code = frame_check(payload, tab.sizes[ordinal], tab.parity, cython.address(codec), cython.address(raw_length), cython.address(size))
+        if code == BLOCK_OK:
+            payload += FRAME_HEADER
         else:
             codec, raw_length, content = self.source.open(ordinal, tab.offsets[ordinal], held)
             opened = content if type(content) is bytes else bytes(content)

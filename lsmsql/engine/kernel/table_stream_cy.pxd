@@ -1,10 +1,11 @@
 from .block_encode_cy cimport builder_append
-from .feed_cy cimport Feed, FeedP, RowPuller, feed_damage, feed_free, feed_memtable, feed_next, feed_read, feed_refill, feed_rows, feed_run
+from .feed_cy cimport Feed, FeedP, RowPuller, feed_free, feed_memtable, feed_mend, feed_next, feed_read, feed_refill, feed_rows, feed_run
 from .memtable_cy cimport Memtable
 from .merge_cy cimport DONE, FAILED, LIVE, HeadP, Heads, Least, Retention, merge_least, retained
 from .native cimport SLACK, TOMBSTONE, VALUE, Blk, Room, TabP, U32s, U64s, block_key_size, block_value_size, same_key, u32, u64
 from .open_table_cy cimport (
-    OpenTable, table_add_key, table_close_block, table_frames, table_free, table_next_chunk, table_payloads, table_start, table_summary,
+    OpenTable, table_add_key, table_close_block, table_frames, table_free, table_next_chunk, table_parity, table_payloads, table_start,
+    table_summary,
 )
 from .table_cy cimport Table
 

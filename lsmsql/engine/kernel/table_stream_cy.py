@@ -49,6 +49,7 @@ class TableStream:
         filter_kind=FilterKind.BLOOM,
         compression_level: cython.int = 0,
         overhead: cython.size_t = 0,
+        parity: u32 = 0,
         chunk_bytes: u64 = 1 << 20,
         index_bytes: u64 = INDEX_BYTES,
         restart_interval: cython.int = 0,
@@ -69,6 +70,7 @@ class TableStream:
         self.table.overhead = overhead
         self.table.restart_interval = restart_interval
         self.table.hash_ratio = hash_ratio
+        table_parity(cython.address(self.table), parity)
         self.chunk_bytes = chunk_bytes
         self.stale = True
         boundaries: list = [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)]
@@ -129,13 +131,14 @@ class TableStream:
         self.busy = True
         try:
             self._check_memtables()
-            while code == RUN_WANT:
+            while code == RUN_WANT or code == RUN_FAILED:
                 with cython.nogil:
                     code = self._run()
                 if code == RUN_WANT:
                     self._fetch()
-            if code == RUN_FAILED:
-                feed_damage(self.feeds + self.stopped)
+                elif code == RUN_FAILED:
+                    feed_mend(self.feeds + self.stopped, cython.address(self.table.scratch))
+                    self._check_memtables()
             if code == RUN_ERROR:
                 raise MemoryError("no memory for a table stream")
             ended = code == RUN_END

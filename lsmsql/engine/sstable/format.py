@@ -6,7 +6,7 @@
     24 u64 filter offset   32 u64 filter size (0: no filter)   40 u64 index offset   48 u64 index size
     56 u64 properties offset   64 u64 properties size   72 48 zero bytes   120 u64 check: XXH3-64 over bytes 0..120
 
-Sections are block frames, each number 0 of its type. No key stands outside them.
+Sections are block frames, each number 0 of its type, with parity rs(4,2), which their sizes include. No key stands outside them.
 """
 
 from __future__ import annotations
@@ -17,14 +17,16 @@ from dataclasses import dataclass
 from ..storage.block_frame import HEADER_BYTES, RAW_BYTES_MAX
 from ..storage.checksum import checksum64
 from ..storage.encryption import OVERHEAD
+from ..storage.parity import METADATA, parity_length
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FOOTER_BYTES = 128
 
 _MAGIC = b"LSMSQLST"
 _FIELDS = struct.Struct("<8sHHIQQQQQQQ48s")
 _CHECK = struct.Struct("<Q")
-_SECTION_BYTES_MAX = RAW_BYTES_MAX + HEADER_BYTES + OVERHEAD
+_FRAME_BYTES_MAX = RAW_BYTES_MAX + HEADER_BYTES + OVERHEAD
+_SECTION_BYTES_MAX = _FRAME_BYTES_MAX + parity_length(METADATA, _FRAME_BYTES_MAX)
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,10 +7,11 @@ from dataclasses import dataclass, fields
 from typing import Any
 
 from ...options import BLOCK_LAYOUTS
+from ...parity_scheme import ParityScheme
 from ..kernel.kinds import SEQNO_MAX
 from ..manifest.tagged_fields import pack_fields, pack_number, pack_numbers, unpack_number, unpack_numbers, unpack_single
 
-PROPERTIES_FORMAT = 3
+PROPERTIES_FORMAT = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +42,7 @@ class Properties:
     raw_bytes: int
     block_bytes: int
     compression_level: int  # of zstd, 0 for none
+    parity: int  # ParityScheme.code of the data blocks
     filter_bits: int
     created_us: int
     replaced: tuple[int, ...]
@@ -62,6 +64,7 @@ def parse_properties(data: bytes) -> Properties:
         raise ValueError(f"impossible seqno bounds {properties.min_seqno} to {properties.max_seqno}")
     if properties.block_layout not in BLOCK_LAYOUTS:
         raise ValueError(f"unknown block layout {properties.block_layout!r}")
+    ParityScheme.of_code(properties.parity)
     return properties
 
 

@@ -6,6 +6,7 @@ import struct
 from typing import NoReturn
 
 from ...errors import ClosedError, CorruptionError
+from ...parity_scheme import ParityScheme
 from ..kernel import BlockCache, Table
 from ..manifest.version import TableRecord
 from ..storage.block_frame import FrameType, open_frame, open_payload
@@ -13,6 +14,7 @@ from ..storage.encryption import FileCipher
 from ..storage.filenames import FileKind, file_name
 from ..storage.filesystem import Bytes, File, FileSystem
 from ..storage.keyring import Keyring
+from ..storage.parity import METADATA, Repairs
 from .format import FOOTER_BYTES, Footer, parse_footer
 from .properties import Properties, parse_properties
 
@@ -20,15 +22,19 @@ from .properties import Properties, parse_properties
 class TableFile:
     """The file behind a table: what the kernels ask for blocks (BlockSource).
 
-    encrypted: whether its frames must be; filter_lost: the filter was damaged, and every lookup reads the table."""
+    encrypted: whether its frames must be; parity: ParityScheme.code of its data frames; filter_lost: the filter was damaged, and every lookup
+    reads the table. repairs: where frames that parity had to repair are counted."""
 
-    def __init__(self, file: File, cipher: FileCipher | None) -> None:
+    def __init__(self, file: File, cipher: FileCipher | None, repairs: Repairs | None = None) -> None:
         self.file = file
         self.path = file.path
         self.cipher = cipher
         self.encrypted = cipher is not None
         self.filter_lost = self.closed = False
+        self.repairs = repairs
         self.footer, self.properties = self._read_ends()
+        self.parity = self.properties.parity
+        self._scheme = ParityScheme.of_code(self.parity)
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes at `offset`; CorruptionError when the file ends before."""
@@ -43,8 +49,8 @@ class TableFile:
         return data
 
     def open(self, ordinal: int, offset: int, frame: bytes) -> tuple[int, int, Bytes]:
-        """A data block frame verified and decrypted: codec, raw length, payload still compressed; CorruptionError when it is damaged."""
-        return open_payload(self.path, offset, frame, FrameType.DATA, self.cipher, ordinal)
+        """A data block frame verified, repaired if it can be, and decrypted: codec, raw length, payload still compressed; else CorruptionError."""
+        return open_payload(self.path, offset, frame, FrameType.DATA, self.cipher, ordinal, self._scheme, self.repairs)
 
     def damaged(self, offset: int, message: str) -> NoReturn:
         raise CorruptionError(self.path, offset, message)
@@ -89,17 +95,25 @@ class TableFile:
             self.damaged(offset, f"properties make no sense: {error}")
 
     def _section(self, type: FrameType, offset: int, size: int) -> bytes:
-        return open_frame(self.path, offset, self.read(offset, size), type, self.cipher)
+        return open_frame(self.path, offset, self.read(offset, size), type, self.cipher, 0, METADATA, self.repairs)
 
 
 def open_table(
-    fs: FileSystem, directory: str, record: TableRecord, keyring: Keyring | None, cache: BlockCache, *, database_id: bytes | None = None
+    fs: FileSystem,
+    directory: str,
+    record: TableRecord,
+    keyring: Keyring | None,
+    cache: BlockCache,
+    *,
+    database_id: bytes | None = None,
+    repairs: Repairs | None = None,
 ) -> Table:
-    """The table of a record, its file kept open until `close_table`. database_id: that the file must name, where given.
+    """The table of a record, its file kept open until `close_table`. database_id: that the file must name, where given. repairs: where frames are
+    counted that were damaged and that their parity repaired, now and later.
 
     CorruptionError, with file and offset, when the file is missing, damaged in its metadata, or not the one that the record describes;
     its data blocks are checked as they are read. A damaged filter only costs reads: `table.source.filter_lost`."""
-    source = _open_file(fs, directory, record.file_id, keyring)
+    source = _open_file(fs, directory, record.file_id, keyring, repairs)
     try:
         _check(source, record, source.file.size(), database_id)
         table = _kernel_table(source, record, cache)
@@ -125,14 +139,14 @@ def read_properties(fs: FileSystem, directory: str, file_id: int, keyring: Keyri
     return source.properties
 
 
-def _open_file(fs: FileSystem, directory: str, file_id: int, keyring: Keyring | None) -> TableFile:
+def _open_file(fs: FileSystem, directory: str, file_id: int, keyring: Keyring | None, repairs: Repairs | None = None) -> TableFile:
     path = fs.join(directory, file_name(FileKind.SSTABLE, file_id))
     try:
         file = fs.open(path)
     except FileNotFoundError:
         raise CorruptionError(path, None, "the SSTable is missing", "restore it from a backup") from None
     try:
-        source = TableFile(file, keyring.cipher(file_id) if keyring else None)
+        source = TableFile(file, keyring.cipher(file_id) if keyring else None, repairs)
         if source.footer.file_id != file_id or source.properties.file_id != file_id:
             source.damaged(source.footer.properties_offset, f"this is table {source.footer.file_id}, not {file_id}")
     except BaseException:

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from ...options import Options
+from ...parity_scheme import ParityScheme
 from ..kernel import Chunk, FilterKind, TableStream, TableSummary
 from ..manifest.version import TableRecord
 from ..storage.block_frame import FrameType, seal_frame, seal_many
@@ -17,6 +18,7 @@ from ..storage.encryption import OVERHEAD, FileCipher
 from ..storage.filenames import FileKind, file_name
 from ..storage.filesystem import File, FileSystem
 from ..storage.keyring import Keyring
+from ..storage.parity import METADATA
 from .format import Footer
 from .properties import Properties
 
@@ -78,6 +80,7 @@ def table_stream(
         overhead=OVERHEAD if encrypted else 0,
         restart_interval=options.restart_interval if options.block_layout == "rows" else 0,
         hash_ratio=options.hash_ratio,
+        parity=_parity(options).code,
     )
 
 
@@ -94,6 +97,7 @@ class UnfinishedTable:
     def __init__(self, sink: TableSink) -> None:
         self.file_id = sink.new_file_id()
         self.cipher: FileCipher | None = sink.keyring.cipher(self.file_id) if sink.keyring else None
+        self.parity = _parity(sink.options)
         self.path = sink.fs.join(sink.directory, file_name(FileKind.SSTABLE, self.file_id))
         self.size = 0
         self.footer: Footer | None = None
@@ -110,7 +114,7 @@ class UnfinishedTable:
         if self.cipher is None:
             return self.append(chunk.frames)
         payloads = [(payload, raw_length, codec) for codec, raw_length, payload in chunk.payloads]
-        return self.append(b"".join(seal_many(FrameType.DATA, payloads, chunk.first_block, self.cipher)))
+        return self.append(b"".join(seal_many(FrameType.DATA, payloads, chunk.first_block, self.cipher, parity=self.parity)))
 
     def end_data(self, summary: TableSummary) -> None:
         """Append filter and index."""
@@ -153,7 +157,7 @@ class UnfinishedTable:
             fs.remove(self.path)
 
     def _section(self, type: FrameType, raw: bytes) -> bytes:
-        return seal_frame(type, raw, codec=Codec.ZSTD, level=_SECTION_LEVEL, cipher=self.cipher)
+        return seal_frame(type, raw, codec=Codec.ZSTD, level=_SECTION_LEVEL, cipher=self.cipher, parity=METADATA)
 
 
 def begin_tables(stream: TableStream, sink: TableSink) -> list[UnfinishedTable]:
@@ -202,6 +206,10 @@ def filter_kind(options: Options, level: int) -> FilterKind:
     return FilterKind.BLOOM if options.filter == "bloom" else FilterKind.BURR
 
 
+def _parity(options: Options) -> ParityScheme:
+    return ParityScheme.of_data(options.parity)
+
+
 def _compression_level(options: Options) -> int:
     return options.compression_level if options.compression == "zstd" else 0
 
@@ -227,6 +235,7 @@ def _properties(sink: TableSink, file_id: int, summary: TableSummary, global_seq
         raw_bytes=summary.raw_bytes,
         block_bytes=sink.options.block_bytes,
         compression_level=_compression_level(sink.options),
+        parity=_parity(sink.options).code,
         filter_bits=sink.options.filter_bits,
         created_us=sink.clock(),
         replaced=sink.replaced,

@@ -29,12 +29,13 @@ class BlockSource(Protocol):
     """What a kernel asks of the file behind a table (sstable/reader.py)."""
 
     encrypted: bool
+    parity: int  # ParityScheme.code of the data frames, 0: none
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes at `offset`; CorruptionError when the file ends before."""
 
     def open(self, ordinal: int, offset: int, frame: bytes) -> tuple[int, int, bytes]:
-        """A data block frame verified and decrypted: codec, raw length, payload still compressed; CorruptionError when it is damaged."""
+        """A data block frame verified, repaired if it can be, and decrypted: codec, raw length, payload still compressed; else CorruptionError."""
 
     def damaged(self, offset: int, message: str) -> NoReturn:
         """Raise CorruptionError for a block that passes its checksum and yet makes no sense."""

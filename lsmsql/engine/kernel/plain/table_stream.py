@@ -12,7 +12,8 @@ from operator import itemgetter
 import xxhash
 
 from ....errors import UsageError
-from ...storage.block_frame import HEADER_BYTES, FrameType, frame_payload
+from ....parity_scheme import ParityScheme
+from ...storage.block_frame import HEADER_BYTES, FrameType, seal_many
 from ...storage.compression import Codec, compress
 from ..chunk import Chunk, TableSummary
 from ..entry_error import EntryTypeError, pair_of
@@ -109,6 +110,7 @@ class TableStream:
     index_bytes, blocks close at index_bytes // 4, where block_bytes is less.
     restart_interval: 1 to 255, blocks are rows; 0, blocks are columns. hash_ratio: of rows, buckets for each entry.
     overhead: bytes that sealing adds to each frame's payload; 0 means no encryption, and chunks carry finished frames.
+    parity: ParityScheme.code of the parity behind each frame, 0 for none; a block with it has to stay below 4 GiB.
     """
 
     def __init__(
@@ -124,6 +126,7 @@ class TableStream:
         filter_kind: FilterKind | FilterChoice = FilterKind.BLOOM,
         compression_level: int = 0,
         overhead: int = 0,
+        parity: int = 0,
         chunk_bytes: int = 1 << 20,
         index_bytes: int = INDEX_BYTES,
         restart_interval: int = 0,
@@ -143,6 +146,7 @@ class TableStream:
         self._overhead = overhead
         self._restart_interval = restart_interval
         self._hash_ratio = hash_ratio
+        self._parity = ParityScheme.of_code(parity)
         self._chunk_bytes = chunk_bytes
         merged = heapq.merge(*map(_entries, sources), key=lambda entry: (entry[0], -entry[1]))
         self._chunks = self._run(merged)
@@ -207,6 +211,7 @@ class TableStream:
         raw = encode_rows(block, self._restart_interval, self._hash_ratio) if self._restart_interval else encode_block(block)
         codec, payload = compress(raw, self._codec, self._level)
         size = HEADER_BYTES + len(payload) + self._overhead
+        size += self._parity.parity_length(size)
         duplicates = DUPLICATES if any(a == b for a, b in pairwise(keys)) else 0
         if table.last_keys and table.last_keys[-1] == keys[0]:
             duplicates = DUPLICATES
@@ -229,8 +234,8 @@ class TableStream:
     def _chunk(self, first_block: int, payloads: list[tuple[int, int, bytes]], table: TableSummary | None) -> Chunk:
         if self._overhead:
             return Chunk(first_block, b"", payloads, table)
-        frames = b"".join(frame_payload(FrameType.DATA, payload, raw_length, codec) for codec, raw_length, payload in payloads)
-        return Chunk(first_block, frames, [], table)
+        found = [(payload, raw_length, codec) for codec, raw_length, payload in payloads]
+        return Chunk(first_block, b"".join(seal_many(FrameType.DATA, found, first_block, parity=self._parity)), [], table)
 
 
 def _entries(source: Source) -> Iterator[Entry]:

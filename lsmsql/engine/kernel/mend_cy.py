@@ -1,0 +1,24 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
+"""Bulk reading met a damaged frame: what the table's source makes of it, by parity, or the error; mend_cy.pxd gives the C types."""
+
+from __future__ import annotations
+
+import cython
+
+if not cython.compiled:
+    raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
+
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cython.cimports.lsmsql.engine.kernel.block_decode_cy import FRAME_BAD
+from cython.cimports.lsmsql.engine.kernel.native import Data
+from cython.cimports.lsmsql.engine.kernel.table_cy import table_decode_payload
+
+
+def block_mend(table, ordinal, frame, code, scratch, blk):
+    payload: bytes
+    if code == FRAME_BAD:
+        codec, raw_length, content = table.source.open(ordinal, table.tab.offsets[ordinal], frame)
+        payload = content if type(content) is bytes else bytes(content)
+        data: Data = cython.cast(Data, PyBytes_AS_STRING(payload))
+        code = table_decode_payload(cython.address(table.tab), ordinal, codec, raw_length, data, PyBytes_GET_SIZE(payload), scratch, blk)
+    return table.damage(ordinal, frame, code) if code else 0
