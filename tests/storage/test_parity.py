@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import random
+import sys
+from concurrent.futures import ThreadPoolExecutor
 from itertools import combinations
 from types import ModuleType
 from typing import Any
@@ -247,6 +249,27 @@ def test_errors_at_unknown_places_are_corrected(text: str) -> None:
             if places[shard][0] + column < places[shard][1]:
                 damaged[places[shard][0] + column] ^= rng.randrange(1, 256)
     assert repair(scheme, damaged, len(frame), judge) == frame
+
+
+def test_errors_at_unknown_places_are_corrected_on_several_threads_at_once() -> None:
+    """The library keeps its tables in globals and makes them anew each time."""
+    scheme = ParityScheme.parse("rs(4,2)")
+
+    def repaired(seed: int) -> bool:
+        rng = random.Random(seed)
+        frame = rng.randbytes(200)
+        damaged = bytearray(add_parity(scheme, frame))
+        for column in range(50):
+            damaged[rng.randrange(4) * 50 + column] ^= 7
+        return repair(scheme, damaged, len(frame), Judge(frame)) == frame
+
+    interval = sys.getswitchinterval()
+    sys.setswitchinterval(1e-6)
+    try:
+        with ThreadPoolExecutor(4) as pool:
+            assert all(pool.map(repaired, range(200)))
+    finally:
+        sys.setswitchinterval(interval)
 
 
 @pytest.mark.usefixtures("twin")

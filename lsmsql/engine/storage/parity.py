@@ -6,6 +6,7 @@ parity_plain.py has the code's definition and source; parity_cy.py does the work
 from __future__ import annotations
 
 import re
+import threading
 from collections.abc import Callable, Iterator, Sequence
 from functools import lru_cache
 from itertools import combinations, islice
@@ -42,12 +43,14 @@ class Repairs:
     def __init__(self) -> None:
         self.count = 0
         self.places: dict[tuple[str, int], None] = {}
+        self._lock = threading.RLock()  # Of readers on several threads, and of signal handlers that read.
 
     def add(self, path: str, offset: int) -> None:
-        self.count += 1
-        self.places[path, offset] = None
-        while len(self.places) > self.PLACES_MAX:
-            self.places.pop(next(iter(self.places)))
+        with self._lock:
+            self.count += 1
+            self.places[path, offset] = None
+            while len(self.places) > self.PLACES_MAX:
+                self.places.pop(next(iter(self.places)))
 
 
 def parity_length(scheme: ParityScheme, frame_length: int) -> int:
@@ -141,18 +144,22 @@ def _signatures(d: int, p: int) -> dict[bytes, int]:
     return found | {_signature([int(n == row) for n in range(p)]): d + row for row in range(p)}
 
 
+_reedsolo = threading.RLock()  # It makes its tables anew, in globals, with each codec.
+
+
 def _correct(scheme: ParityScheme, stored: bytes, frame_length: int, judge: Judge) -> bytes | None:
     """The frame with up to p // 2 errors in each column corrected, wherever they are."""
     _, either = _difference(scheme, stored, frame_length)
     shard = scheme.shard_length(frame_length)
     if shard - either.count(0) > _COLUMNS_MAX:
         return None
-    codec = reedsolo.RSCodec(scheme.p)
     padded = bytearray(stored[:frame_length].ljust(scheme.d * shard, b"\0") + stored[frame_length:])
-    for match in _DAMAGED.finditer(either):
+    with _reedsolo:
         try:
-            padded[match.start() :: shard] = codec.decode(bytes(padded[match.start() :: shard]))[1]
-        except reedsolo.ReedSolomonError:
+            codec = reedsolo.RSCodec(scheme.p)
+            for match in _DAMAGED.finditer(either):
+                padded[match.start() :: shard] = codec.decode(bytes(padded[match.start() :: shard]))[1]
+        except (reedsolo.ReedSolomonError, ArithmeticError, LookupError):  # The last two where others use the library with other tables.
             return None
     frame = bytes(padded[:frame_length])
     return frame if judge(frame) else None
