@@ -203,10 +203,15 @@ def open_payload(
     which a damaged one is repaired; repairs: where that is counted. CorruptionError says which check failed.
     """
     if parity:
-        codec, raw, encrypted, epoch, payload = _verified_or_repaired(path, offset, frame, type, parity, repairs)
-    else:
-        codec, raw, encrypted, epoch, payload = _verified(path, offset, frame, type, FLAG_ENCRYPTED, 0)
-    if encrypted:
+        flags, codec, epoch, raw, payload = _verified_or_repaired(path, offset, frame, type, parity, repairs)
+    else:  # As `_verified`, without the call: a missed block of an encrypted table comes through here.
+        flags, codec, epoch, _, stored, raw, digest = _checked_header(path, offset, frame, type)
+        if stored != len(frame) - HEADER_BYTES:
+            raise CorruptionError(path, offset, f"frame holds {len(frame) - HEADER_BYTES} payload bytes instead of {stored}")
+        payload = frame[HEADER_BYTES:]
+        if checksum128(payload) != digest:
+            raise CorruptionError(path, offset, "frame payload checksum does not match")
+    if flags & FLAG_ENCRYPTED:
         if cipher is None:
             raise CorruptionError(path, offset, "frame is encrypted, but the database is not")
         payload = _decrypt(path, offset, cipher, epoch, (type, ordinal, codec, 0), payload)
@@ -217,15 +222,15 @@ def open_payload(
     return codec, raw, payload
 
 
-def _verified(path: str, offset: int, frame: Bytes, type: int, flags_max: int, scheme: int) -> tuple[int, int, int, int, Bytes]:
-    """(codec, raw length, encrypted, epoch, payload as stored) of a frame whose header and payload match their checks."""
-    flags, codec, epoch, _, stored, raw, digest = _checked_header(path, offset, frame, type, flags_max, scheme)
+def _verified(path: str, offset: int, frame: Bytes, type: int, scheme: int) -> tuple[int, int, int, int, Bytes]:
+    """(flags, codec, epoch, raw length, payload as stored) of a frame, without its parity, whose header and payload match their checks."""
+    flags, codec, epoch, _, stored, raw, digest = _checked_header(path, offset, frame, type, FLAG_ENCRYPTED | FLAG_PARITY, scheme)
     if stored != len(frame) - HEADER_BYTES:
         raise CorruptionError(path, offset, f"frame holds {len(frame) - HEADER_BYTES} payload bytes instead of {stored}")
     payload: Bytes = frame[HEADER_BYTES:]
     if checksum128(payload) != digest:
         raise CorruptionError(path, offset, "frame payload checksum does not match")
-    return codec, raw, flags & FLAG_ENCRYPTED, epoch, payload
+    return flags, codec, epoch, raw, payload
 
 
 def _verified_or_repaired(
@@ -236,7 +241,7 @@ def _verified_or_repaired(
         length = parity.frame_length(len(stored))
     except ValueError as error:
         raise CorruptionError(path, offset, str(error)) from None
-    verified = partial(_verified, path, offset, type=type, flags_max=FLAG_ENCRYPTED | FLAG_PARITY, scheme=parity.byte)
+    verified = partial(_verified, path, offset, type=type, scheme=parity.byte)
     try:
         return verified(frame=stored[:length])
     except CorruptionError as error:
