@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 import apsw
@@ -46,8 +47,9 @@ class Connection(apsw.Connection):
     def _prepare(self) -> None:
         for part in (module, functions, introspection):
             part.register(self, self.session)
-        if self.db_filename("main") and not self.readonly("main") and not self.pragma("page_count"):
-            self.pragma("journal_mode", "wal")  # a new database; what an old one is set to stays
+        with suppress(apsw.BusyError):  # Whoever keeps it is using it, or is making it as well.
+            if self.db_filename("main") and not self.readonly("main") and not self.pragma("page_count"):
+                self.pragma("journal_mode", "wal")  # a new database; what an old one is set to stays
 
     @property
     def engine(self) -> Engine:

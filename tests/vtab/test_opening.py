@@ -154,3 +154,15 @@ def test_a_connection_that_keeps_others_out_can_open_its_engine_in_a_transaction
     assert db.execute("SELECT a FROM t").get == 1
     db.execute("COMMIT")
     db.close()
+
+
+def test_connecting_does_not_need_a_database_that_another_connection_keeps(path: str) -> None:
+    keeper = apsw.Connection(path)
+    keeper.execute("BEGIN EXCLUSIVE")
+    db = connect(path)  # It may be new: whoever keeps it is just making it.
+    with pytest.raises(apsw.BusyError):
+        db.execute("SELECT * FROM sqlite_schema").fetchall()
+    keeper.execute("CREATE TABLE o(x); COMMIT")
+    assert db.execute("SELECT count(*) FROM o").get == 0
+    db.close()
+    keeper.close()
