@@ -94,6 +94,10 @@ class Database(Readable):
         """Nothing to do: what is read is always what is committed. See ReadOnlyDatabase."""
         return False
 
+    def in_place(self) -> bool:
+        """Whether the path still leads to the directory that is open."""
+        return self.instance.in_place()
+
     @property
     def _version(self) -> Version:
         return self._line.version

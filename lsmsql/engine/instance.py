@@ -154,6 +154,14 @@ class Instance:
             else:
                 self.users -= 1
 
+    def in_place(self) -> bool:
+        """Whether the path still leads to the directory that is open."""
+        line = self.line
+        try:
+            return line.fs.identity(line.directory) == self._identity
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
     def first(self, task: str) -> bool:
         """Whether nobody has asked this for a task yet: what is to be done once while the directory is open."""
         with open_directories.changing:

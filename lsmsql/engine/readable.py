@@ -40,6 +40,10 @@ class Readable:
         """Go on to what is committed now; False if that is nothing new."""
         raise NotImplementedError
 
+    def in_place(self) -> bool:
+        """Whether the path still leads to the directory that is open."""
+        raise NotImplementedError
+
     @property
     def seqno(self) -> int:
         """Of the last published commit."""

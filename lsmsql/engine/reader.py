@@ -89,6 +89,10 @@ class ReadOnlyDatabase(Readable):
         self._require_open()
         return self._follower.refresh()
 
+    def in_place(self) -> bool:
+        """Whether the path still leads to a directory: what is in it is read by name."""
+        return self._follower.fs.exists(self._follower.directory)
+
     # What the common part asks for.
 
     def _require_open(self) -> None:

@@ -31,7 +31,7 @@ def register(connection: apsw.Connection, session: Session) -> None:
             engine = session.engine(schema)
             if changes:
                 session.require_writable(engine)
-            if changes and session.transaction(engine).has_writes:
+            if changes and session.transaction(engine, schema).has_writes:
                 raise UsageError(f"{name} cannot be used in a transaction that has changed lsm tables; commit first")
             return body(engine, *given[:arguments])
 

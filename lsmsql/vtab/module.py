@@ -27,6 +27,7 @@ class Module:
         catalog = Catalog(connection, schema_name)
         if (encoding := catalog.encoding()) != "UTF-8":
             raise UsageError(f"lsm: schema {schema_name} keeps text as {encoding}, which SQLite orders otherwise; lsm tables need UTF-8")
+        self._session.recognize(schema_name)
         engine = self._session.engine(schema_name, create=True)
         self._session.require_writable(engine)
         # A new tree each time, never one of an earlier table of this name: a DROP may yet be rolled back.
@@ -37,6 +38,7 @@ class Module:
         return declaration, table
 
     def Connect(self, connection: apsw.Connection, _module: str, schema_name: str, table_name: str, *_arguments: str) -> tuple[str, Table]:
+        self._session.recognize(schema_name)
         engine = self._session.engine(schema_name)
         catalog = Catalog(connection, schema_name)
         entry = catalog.table(table_name)
@@ -59,7 +61,7 @@ class Module:
         connection.vtab_config(apsw.SQLITE_VTAB_CONSTRAINT_SUPPORT, 1)
         engine = self._session.engine(schema_name)
         tree = engine.sql_tree(tree_name, create=False)
-        return schema.declaration(), Table(self._session, schema_name, schema, tree, self._session.transaction(engine))
+        return schema.declaration(), Table(self._session, schema_name, schema, tree, self._session.transaction(engine, schema_name))
 
 
 def _try_declaration(schema: TableSchema) -> None:

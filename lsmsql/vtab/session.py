@@ -28,7 +28,7 @@ class Session:
     """push_down: whether scans use what the planner finds (switched off by tests). batch_bytes_max: pending bytes of one transaction.
     given_rowid: what last_insert_rowid() is when SQLite says 0. accept: open engines that have not committed the same as their app.db.
 
-    Engines stay open until `close`, also when their tables go or their schema is detached.
+    Engines stay open until `close`, also when their tables go or their schema is detached, unless another database has taken their place.
     """
 
     def __init__(
@@ -48,7 +48,7 @@ class Session:
         self._options = options
         self._engines: dict[str, Engine] = {}
         self._read_only: set[int] = set()  # ids of the engines that were opened, or are shared, for reading only
-        self._transactions: dict[int, Transaction] = {}
+        self._transactions: dict[tuple[int, str], Transaction] = {}  # by id of the engine and schema: a file may be attached twice
         self._closed = False
         self.given_rowid = 0
         self.push_down = True
@@ -183,12 +183,34 @@ class Session:
     def last_insert_rowid(self) -> int:
         return self._connection.last_insert_rowid()
 
-    def transaction(self, engine: Engine) -> Transaction:
-        """The pending changes in an engine."""
-        transaction = self._transactions.get(id(engine))
+    def transaction(self, engine: Engine, schema_name: str) -> Transaction:
+        """The pending changes in an engine, of one schema."""
+        place = id(engine), schema_name.lower()
+        transaction = self._transactions.get(place)
         if transaction is None:
-            transaction = self._transactions[id(engine)] = Transaction(self._connection, engine, self.batch_bytes_max, self.read_only(engine))
+            transaction = self._transactions[place] = Transaction(self._connection, engine, self.batch_bytes_max, self.read_only(engine))
         return transaction
+
+    def recognize(self, schema_name: str) -> None:
+        """SQLite opens a table: let go of an engine that was another database's, which was in this place before this one was attached."""
+        place = self._place(schema_name, self._filename(schema_name))
+        engine = self._engines.get(place)
+        if engine is None:
+            return
+        expected = Catalog(self._connection, schema_name).database_id()
+        # Without a catalog yet it may be the engine of a CREATE that was rolled back.
+        same = engine.host_seqno == 0 if expected is None else expected == engine.database_id
+        transactions = {each: transaction for each, transaction in self._transactions.items() if each[0] == id(engine)}
+        if (same and engine.in_place()) or any(transaction.begun for transaction in transactions.values()):
+            for transaction in transactions.values():
+                transaction.reconnected()
+            return
+        for each, transaction in transactions.items():
+            transaction.end()
+            del self._transactions[each]
+        del self._engines[place]
+        self._read_only.discard(id(engine))
+        engine.close()
 
     def close(self) -> None:
         """Let the engines go. Called after the connection has closed, or when it was forgotten."""

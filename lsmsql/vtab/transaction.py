@@ -122,6 +122,22 @@ class Transaction:
     def has_writes(self) -> bool:
         return bool(self._begun) and self.pending.place() > 0
 
+    @property
+    def begun(self) -> bool:
+        """Whether a table takes part in a transaction that writes."""
+        return bool(self._begun)
+
+    def reconnected(self) -> None:
+        """The schema may have been attached anew since a table was last read: SQLite's data versions tell nothing any more."""
+        self._snapshot = None
+
+    def end(self) -> None:
+        """The database that this belonged to is not there any more."""
+        self.views.forget()
+        self._unhook()
+        if isinstance(self.engine, ReadOnlyDatabase):
+            self.connection.trace_v2(0, None, id=self.views)
+
     def undo(self, *, keep: bool) -> None:
         """A change has failed, itself without effect: take back what SQLite will not ask for, since an exception is pending.
 

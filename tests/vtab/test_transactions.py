@@ -172,7 +172,7 @@ def test_renaming_rolls_back_with_the_schema(t: Connection) -> None:
 def test_too_large_a_transaction_says_so_and_keeps_what_it_has(t: Connection) -> None:
     t.session.batch_bytes_max = 100_000
     t.execute("CREATE VIRTUAL TABLE aux1 USING lsm(a)")
-    transaction = t.session.transaction(t.engine)
+    transaction = t.session.transaction(t.engine, "main")
     transaction.pending.bytes_max = 100_000
     t.execute("BEGIN; INSERT INTO t VALUES (3, zeroblob(60000))")
     with pytest.raises(UsageError, match="transaction too large"):
