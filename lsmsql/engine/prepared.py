@@ -62,7 +62,8 @@ class Settling(Protocol):
 class PreparedCommit:
     """A batch in the WAL that waits for its outcome.
 
-    seqno: its number, which the host commits to; trees: it writes to; thread: who prepared it; settled: it has its outcome; ask: see `decide`;
+    seqno: its number, which the host commits to; trees: it writes to; thread: who prepared it; settled: it has its outcome; ask: see `decide`,
+    or None from it while the host is not done, so that whoever is held up finds out also when nobody gets to say so;
     complete: the open record of the arena is its batch; journal: the host commits by removing this file, in the directory above the engine's:
     that must last before a COMMIT may. "": it does not."""
 
@@ -73,7 +74,7 @@ class PreparedCommit:
         self.seqno = seqno
         self.trees = trees
         self.thread = threading.get_ident()
-        self.ask: Callable[[], int] | None = None
+        self.ask: Callable[[], int | None] | None = None
         self.complete = False
         self.journal = ""
         self.settled = False
@@ -101,10 +102,11 @@ class PreparedCommit:
             self.ask_again()
 
     def ask_again(self) -> None:
-        """Settle what `decide` could not. LockedError when there is no answer yet."""
-        if self.ask is None or self.settled:
+        """Settle what the host is done with. LockedError when it gives no answer yet."""
+        committed = None if self.ask is None or self.settled else self.ask()
+        if committed is None:
             return
-        if self.ask() >= self.seqno:
+        if committed >= self.seqno:
             self.commit()
         else:
             self.abort()

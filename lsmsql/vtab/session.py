@@ -188,7 +188,7 @@ class Session:
         place = id(engine), schema_name.lower()
         transaction = self._transactions.get(place)
         if transaction is None:
-            transaction = self._transactions[place] = Transaction(self._connection, engine, self.batch_bytes_max, self.read_only(engine))
+            transaction = self._transactions[place] = Transaction(self._connection, schema_name, engine, self.batch_bytes_max, self.read_only(engine))
         return transaction
 
     def recognize(self, schema_name: str) -> None:

@@ -12,17 +12,20 @@ batch. Rules that SQLite and APSW force (each has a test):
   statement that runs now: it looks at the next statement that starts (a trace hook, registered only while that matters). A failing
   change rolls its own statement back, and a statement that failed elsewhere (a user's function) is rolled back when the next one starts.
 - A read-only transaction has no methods called at all; the same hook notices its end.
+- An interrupt (Ctrl-C while SQLite syncs) is delivered as the next call from SQLite begins, and that call is lost: Commit, most likely. So the
+  hook also looks whether a transaction that was prepared has ended unseen; until then whoever is held up by it asks app.db.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
+from functools import partial
 from typing import TYPE_CHECKING, Any, cast
 
 import apsw
 
 from ..engine.reader import ReadOnlyDatabase
-from ..errors import Error, HistoryError, UsageError
+from ..errors import Error, HistoryError, LockedError, UsageError
 from .catalog import Catalog, committed_number, read_commit_number, write_commit_number
 from .pending_cy import Pending
 from .sqlite_errors import locked_is_busy, read_only_error, stale_snapshot
@@ -42,10 +45,13 @@ BATCH_BYTES_MAX = 256 << 20
 class Transaction:
     """Pending changes of one connection in one engine (`pending`), and the moment it reads at (`views`)."""
 
-    def __init__(self, connection: apsw.Connection, engine: Engine, batch_bytes_max: int = BATCH_BYTES_MAX, read_only: bool = False) -> None:
+    def __init__(
+        self, connection: apsw.Connection, schema_name: str, engine: Engine, batch_bytes_max: int = BATCH_BYTES_MAX, read_only: bool = False
+    ) -> None:
         """read_only: the connection may not write, whatever the engine may."""
         self.connection = connection
         self.engine = engine
+        self._schema_name = schema_name
         self._read_only = read_only
         self.views = Views(engine)
         self.pending = Pending(engine, self.views, batch_bytes_max)
@@ -155,6 +161,8 @@ class Transaction:
         """The first write to a table in a transaction. BusyError when the transaction has read at a moment that is past."""
         if self._read_only:
             raise read_only_error("the lsm tables were opened for reading only")
+        if table in self._begun:  # SQLite begins a table once in a transaction.
+            self._ended_unseen()
         if not self._begun:
             self._start()
         self._begun.add(table)
@@ -230,6 +238,8 @@ class Transaction:
         if self._prepared is None:
             with locked_is_busy():
                 self._prepared = self.engine.prepare(batch)
+            self._prepared.ask = self._committed_if_over
+            self._hook()
         elif state != self._prepared_state:
             self._prepared_state = None  # Should this fail, the next Sync tries again.
             self._prepared.replace(batch.operations.payload(), tuple(batch.operations.trees()))
@@ -252,7 +262,8 @@ class Transaction:
         prepared, self._prepared = self._prepared, None
         try:
             if prepared is not None:
-                self._committed_seqno = prepared.seqno
+                self._committed_seqno = committed = prepared.seqno
+                prepared.ask = lambda: committed
                 prepared.commit()
                 if self.dropped_trees:
                     self._reclaim(table.schema_name)
@@ -272,26 +283,55 @@ class Transaction:
         prepared, self._prepared = self._prepared, None
         try:
             if prepared is not None:
-                self._decide(prepared, table.schema_name)
+                # It may be there for good: a commit over several files in WAL mode fails when one file has its part.
+                if self._host_file:
+                    self._decide(prepared)
+                else:
+                    prepared.abort()
         finally:
             if table in self._begun:
                 self.pending.roll_back_to(0)
                 self.pending.serial += 1
             self._end(table)
 
-    def _decide(self, prepared: PreparedCommit, schema_name: str) -> None:
-        """Settle what SQLite rolls back. It may be there for good: a commit over several files in WAL mode fails when one file has its part."""
-        filename = self._host_file
-        if not filename:
-            prepared.abort()
-            return
+    def _decide(self, prepared: PreparedCommit) -> None:
+        """Let app.db say what became of a commit that it is done with."""
+        if self._host_file:
+            prepared.ask = partial(committed_number, self._host_file)  # Whoever is held up, should what follows be cut short.
         try:
-            with Catalog(self.connection, schema_name).committed() as catalog:
+            with Catalog(self.connection, self._schema_name).committed() as catalog:
                 committed = catalog.commit_number()
-        except (apsw.Error, ReferenceError):  # Another connection has begun to write; or this one is being closed.
-            prepared.decide(lambda: committed_number(filename))
+        except Exception:  # Another connection has begun to write; this one is being closed; or a callback of the user's has raised.
+            with suppress(LockedError):
+                prepared.ask_again()
         else:
             prepared.decide(lambda: committed)
+
+    def _committed_if_over(self) -> int | None:
+        """The number that app.db has committed, None while SQLite is not done with a commit that is prepared. LockedError when it cannot be read
+        now."""
+        try:
+            if self.connection.txn_state(self._schema_name) == apsw.SQLITE_TXN_WRITE:
+                return None
+        except apsw.ThreadingViolationError:  # It is just working.
+            return None
+        except (apsw.Error, ReferenceError):
+            pass  # The connection is closed, or the database detached.
+        if self._host_file:
+            return committed_number(self._host_file)
+        with Catalog(self.connection, self._schema_name).committed() as catalog:
+            return catalog.commit_number()
+
+    def _ended_unseen(self) -> None:
+        """SQLite has ended the transaction, and an interrupt has kept that from us."""
+        prepared, self._prepared = self._prepared, None
+        try:
+            if prepared is not None:
+                self._decide(prepared)
+        finally:
+            self.pending.serial += 1
+            self._begun.clear()
+            self._end(None)
 
     def drop(self, table: object) -> None:
         """A table is dropped. SQLite will not speak of it again, so with savepoints around there is no telling whether it comes back."""
@@ -336,6 +376,9 @@ class Transaction:
     def _statement_starts(self, event: dict[str, Any]) -> None:
         """A statement starts. SQLite marks those that run inside another (triggers, a function's own SQL) as `trigger`."""
         if event["trigger"]:
+            return
+        if self._prepared is not None and self.connection.txn_state(self._schema_name) != apsw.SQLITE_TXN_WRITE:
+            self._ended_unseen()
             return
         statement, self._statement = self._statement, None
         if statement is not None and self.pending.place() > statement[1] and event["total_changes"] == self._changes:
