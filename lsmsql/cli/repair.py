@@ -9,7 +9,7 @@ from typing import Any
 import apsw
 
 from ..connection import connect
-from ..errors import HistoryError
+from ..errors import CorruptionError, HistoryError
 
 
 def add_to(commands: Any) -> None:
@@ -29,7 +29,7 @@ def run(options: argparse.Namespace) -> int:
     try:
         try:
             number = connection.session.agree(accept=False)
-        except HistoryError as error:
+        except (HistoryError, CorruptionError) as error:
             if not options.accept:
                 print(f"lsmsql repair: {error}", file=sys.stderr)
                 return 1

@@ -11,16 +11,18 @@ what became of a prepared commit. A dropped table's tree is left alone here; a t
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Container, Iterator, Sequence
 from contextlib import contextmanager
 from typing import Any
 
 import apsw
 
-from ..errors import LockedError
+from ..errors import CorruptionError, LockedError
 from .tokenizer import always_quote
 
 _BUSY_MS = 1000
+_NUMBER_BYTES = 8
+_ID_BYTES = 16
 
 
 class Catalog:
@@ -46,7 +48,12 @@ class Catalog:
     def database_id(self) -> bytes | None:
         """The id of the engine directory, None when there has been no lsm table yet."""
         rows = self._run("SELECT value FROM {}._lsmsql WHERE key = 'database_id'") if self._exists() else []
-        return rows[0][0] if rows else None
+        if not rows:
+            return None
+        found = rows[0][0]
+        if type(found) is not bytes or len(found) != _ID_BYTES:
+            raise self._damaged("the database's id")
+        return found
 
     def start(self, database_id: bytes) -> None:
         """Make the table if need be, for the engine of this id."""
@@ -55,30 +62,31 @@ class Catalog:
 
     def table(self, name: str) -> tuple[str, str] | None:
         """(tree name, definition) of a table."""
-        rows = self._run("SELECT value FROM {}._lsmsql WHERE key = ?", (_entry(name),)) if self._exists() else []
-        if not rows:
-            return None
-        tree, _, definition = rows[0][0].partition("\n")
-        return tree, definition
+        rows = self._run("SELECT value FROM {}._lsmsql WHERE key = ?", (_key(name),)) if self._exists() else []
+        return self._entry(rows[0][0]) if rows else None
 
     def add(self, name: str, tree: str, definition: str) -> None:
-        self._change("INSERT OR REPLACE INTO {}._lsmsql(key, value) VALUES (?, ?)", (_entry(name), f"{tree}\n{definition}"))
+        self._change("INSERT OR REPLACE INTO {}._lsmsql(key, value) VALUES (?, ?)", (_key(name), f"{tree}\n{definition}"))
 
     def remove(self, name: str) -> None:
-        self._change("DELETE FROM {}._lsmsql WHERE key = ?", (_entry(name),))
+        self._change("DELETE FROM {}._lsmsql WHERE key = ?", (_key(name),))
 
     def rename(self, old: str, new: str) -> None:
-        self._change("UPDATE {}._lsmsql SET key = ? WHERE key = ?", (_entry(new), _entry(old)))
+        self._change("UPDATE {}._lsmsql SET key = ? WHERE key = ?", (_key(new), _key(old)))
 
     def trees(self) -> set[str]:
         """The trees of all tables."""
         rows = self._run("SELECT value FROM {}._lsmsql WHERE key >= 'table:' AND key < 'table;'") if self._exists() else []
-        return {value.partition("\n")[0] for (value,) in rows}
+        return {self._entry(value)[0] for (value,) in rows}
 
     def commit_number(self) -> int:
         """The number of the last transaction that changed lsm tables, as the connection's own transaction sees it; 0 for none."""
         rows = self._run("SELECT value FROM {}._lsmsql WHERE id = 1") if self._exists() else []
-        return int.from_bytes(rows[0][0], "little") if rows else 0
+        if not rows:
+            return 0
+        if type(rows[0][0]) is not bytes or len(rows[0][0]) != _NUMBER_BYTES:
+            raise self._damaged("the number of the last transaction")
+        return int.from_bytes(rows[0][0], "little")
 
     def newest_commit_number(self) -> int:
         """As `commit_number`, but what is committed now, whatever the connection's transaction began with."""
@@ -114,8 +122,19 @@ class Catalog:
         return bool(self._run("PRAGMA {}.locking_mode")[0][0] == "exclusive")
 
     def accept(self, number: int) -> None:
-        """Make `number` that of the last transaction."""
-        write_commit_number(self._connection, self._name, number)
+        """Make `number` that of the last transaction, whatever is there now."""
+        value = number.to_bytes(_NUMBER_BYTES, "little")
+        self._change("INSERT OR REPLACE INTO {}._lsmsql(id, key, value) VALUES (1, 'commit', ?)", (value,))
+
+    def _entry(self, value: object) -> tuple[str, str]:
+        """(tree name, definition) of a table's entry."""
+        tree, newline, definition = value.partition("\n") if isinstance(value, str) else ("", "", "")
+        if not newline:
+            raise self._damaged("the entry of a table")
+        return tree, definition
+
+    def _damaged(self, what: str) -> CorruptionError:
+        return _damaged(self._connection, self._name, what)
 
     def _change(self, sql: str, bindings: Sequence[Any]) -> None:
         before = self._connection.last_insert_rowid()
@@ -161,20 +180,45 @@ def committed_number(filename: str) -> int:
 
 def read_commit_number(connection: apsw.Connection, schema_name: str) -> int:
     """As `Catalog.commit_number`, where there is a catalog. As a blob: no statement, so no hook of the host's sees it, and it is cheap."""
-    blob = connection.blob_open(schema_name, "_lsmsql", "value", 1, False)
+    blob = _open_number(connection, schema_name, writable=False)
     try:
         return int.from_bytes(blob.read(), "little")
     finally:
         blob.close()
 
 
-def write_commit_number(connection: apsw.Connection, schema_name: str, number: int) -> None:
-    """Write it, as part of the connection's transaction. As a blob: it does not count in changes() and total_changes()."""
-    with connection.blob_open(schema_name, "_lsmsql", "value", 1, True) as blob:
-        blob.write(number.to_bytes(8, "little"))
+def write_commit_number(connection: apsw.Connection, schema_name: str, number: int, expected: Container[int | None]) -> int:
+    """Write it, as part of the connection's transaction. As a blob: it does not count in changes() and total_changes().
+
+    Nothing is written if what is there is not `expected`. Returns what was there."""
+    blob = _open_number(connection, schema_name, writable=True)
+    try:
+        before = int.from_bytes(blob.read(), "little")
+        if before in expected:
+            blob.seek(0)
+            blob.write(number.to_bytes(_NUMBER_BYTES, "little"))
+        return before
+    finally:
+        blob.close()
 
 
-def _entry(name: str) -> str:
+def _open_number(connection: apsw.Connection, schema_name: str, *, writable: bool) -> apsw.Blob:
+    try:
+        blob = connection.blob_open(schema_name, "_lsmsql", "value", 1, writable)
+    except apsw.SQLError as error:
+        raise _damaged(connection, schema_name, "the number of the last transaction") from error
+    if blob.length() != _NUMBER_BYTES:
+        blob.close()
+        raise _damaged(connection, schema_name, "the number of the last transaction")
+    return blob
+
+
+def _damaged(connection: apsw.Connection, schema_name: str, what: str) -> CorruptionError:
+    filename = connection.db_filename(schema_name) or "this database in memory"
+    return CorruptionError(filename, None, f"{what} in the table _lsmsql is missing or damaged", "restore it, or try lsmsql repair --accept")
+
+
+def _key(name: str) -> str:
     return "table:" + name.encode().lower().decode()
 
 

@@ -12,7 +12,7 @@ import apsw
 from ..engine.database import Database
 from ..engine.prepared import Host
 from ..engine.reader import ReadOnlyDatabase
-from ..errors import ClosedError, HistoryError, UsageError
+from ..errors import ClosedError, CorruptionError, HistoryError, UsageError
 from ..options import Options
 from .catalog import Catalog
 from .engines import SUFFIX, Engine, in_memory, open_engine, open_reading
@@ -118,7 +118,7 @@ class Session:
                 return Host(filename, 0)  # It has committed nothing here, so what is only prepared is of a first transaction that was cut short.
             # Not app.db itself: closing it would take away SQLite's locks on it. What it holds was synced before a journal went.
             files = (filename + "-wal", filename + "-journal")
-            return Host(filename, catalog.newest_commit_number(), expected, self.accept, files)
+            return Host(filename, self._newest_number(catalog), expected, self.accept, files)
 
         def tidy(engine: Database) -> None:
             if expected == engine.database_id:
@@ -139,6 +139,14 @@ class Session:
                 raise
             raise UsageError(f"lsm: the rows of the lsm tables in {filename} cannot be read from {path}: {error}") from error
 
+    def _newest_number(self, catalog: Catalog) -> int:
+        try:
+            return catalog.newest_commit_number()
+        except CorruptionError:
+            if not self.accept:
+                raise
+            return 0  # It is about to be written anew.
+
     def _open_reading(self, path: str, key: str | bytes | None, host: Host, catalog: Catalog) -> Engine:
         try:
             return open_reading(path, self._options, key, host)
@@ -158,8 +166,10 @@ class Session:
 
         HistoryError when the two have not committed the same and that is not accepted."""
         self.accept = accept
-        number = self.engine("main").host_seqno
+        engine = self.engine("main")
+        number = engine.host_seqno
         if accept:
+            self.require_writable(engine)
             Catalog(self._connection, "main").accept(number)
         return number
 

@@ -24,6 +24,7 @@ from typing import TYPE_CHECKING, Any, cast
 
 import apsw
 
+from ..engine.prepared import Host
 from ..engine.reader import ReadOnlyDatabase
 from ..errors import Error, HistoryError, LockedError, UsageError
 from .catalog import Catalog, committed_number, read_commit_number, write_commit_number
@@ -59,6 +60,7 @@ class Transaction:
         self.dropped_trees: set[str] = set()  # of tables that this connection has dropped, committed or not
         self._prepared: PreparedCommit | None = None  # from Sync to Commit or Rollback
         self._prepared_state: tuple[int, int] | None = None
+        self._written: int | None = None  # the number that app.db has from this transaction
         self._host_file = ""  # whose commit decides about it; empty for a database in memory
         self._marks: list[tuple[int, int]] = []  # (level, place in the batch), outermost first
         self._statement: tuple[int, int] | None = None  # the mark of the statement that runs now, if it made one
@@ -101,6 +103,8 @@ class Transaction:
         try:
             return self.engine.host_view(self._number)
         except HistoryError as error:
+            if self._number > self.engine.host_seqno:
+                Host(self.connection.db_filename(schema_name) or "", self._number).require_agreement(self.engine.path, self.engine.host_seqno)
             raise stale_snapshot() from error
 
     def pending_now(self) -> tuple[WriteBatch | None, int]:
@@ -245,9 +249,22 @@ class Transaction:
             self._prepared.replace(batch.operations.payload(), tuple(batch.operations.trees()))
         self._prepared_state = state
         self._host_file = self.connection.db_filename(table.schema_name) or ""
-        write_commit_number(self.connection, table.schema_name, self._prepared.seqno)
+        try:
+            self._write_number(self._prepared.seqno)
+        except BaseException:  # Without it app.db cannot commit this, nor say that it has not.
+            prepared, self._prepared = self._prepared, None
+            prepared.abort()
+            raise
         if self._durable:
             self._prepared.journal = self._journal()
+
+    def _write_number(self, number: int) -> None:
+        """Write it into app.db. HistoryError when that was restored from a copy since the engine was opened: both must have committed the same."""
+        committed = self.engine.host_seqno
+        before = write_commit_number(self.connection, self._schema_name, number, (committed, self._written))
+        if before not in (committed, self._written):
+            Host(self._host_file or "this database in memory", before).require_agreement(self.engine.path, committed)
+        self._written = number
 
     def _journal(self) -> str:
         """The rollback journal that SQLite has begun, "" in WAL mode. Below synchronous=EXTRA its removal, which is the commit, is not synced."""
@@ -345,6 +362,7 @@ class Transaction:
     def _end(self, table: object) -> None:
         self._begun.discard(table)
         if not self._begun:
+            self._written = None
             self.pending.forget()
             self._forget_marks()
             self.views.forget()

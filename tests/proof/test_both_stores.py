@@ -17,7 +17,6 @@ import pytest
 from lsmsql.engine import recovery
 from lsmsql.engine.prepared import Host
 from lsmsql.engine.replay import _Replay
-from lsmsql.vtab import transaction
 from lsmsql.vtab.transaction import Transaction
 from tests.proof.both_stores import Settings, SqlLife, first_life, full_life, lived
 from tests.proof.judge import LONG
@@ -72,7 +71,7 @@ def unsynced_prepare(patch: pytest.MonkeyPatch, life: SqlLife) -> None:
 
 
 def unwritten_number(patch: pytest.MonkeyPatch, _life: SqlLife) -> None:
-    patch.setattr(transaction, "write_commit_number", lambda *_: None)
+    patch.setattr(Transaction, "_write_number", lambda *_: None)
 
 
 def unsynced_app_db(patch: pytest.MonkeyPatch, life: SqlLife) -> None:
