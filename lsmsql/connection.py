@@ -12,7 +12,7 @@ from .errors import UsageError
 from .options import Options
 from .vtab import functions, introspection, module
 from .vtab.engines import Engine
-from .vtab.session import Session
+from .vtab.session import Session, file_of
 
 _OPEN_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
 
@@ -48,7 +48,7 @@ class Connection(apsw.Connection):
         for part in (module, functions, introspection):
             part.register(self, self.session)
         with suppress(apsw.BusyError):  # Whoever keeps it is using it, or is making it as well.
-            if self.db_filename("main") and not self.readonly("main") and not self.pragma("page_count"):
+            if file_of(self, "main") and not self.readonly("main") and not self.pragma("page_count"):
                 self.pragma("journal_mode", "wal")  # a new database; what an old one is set to stays
 
     @property

@@ -109,6 +109,8 @@ class Instance:
             lock = fs.lock(lock_path, timeout)
         except LockedError as error:
             raise LockedError(f"{error}; it can be read meanwhile: open it for reading only (read_only=True; in SQL mode=ro)") from None
+        except FileNotFoundError:
+            raise UsageError(f"{path} leads nowhere: a link to a directory that is not there, or one removed just now") from None
         except NotADirectoryError:
             raise UsageError(f"{path} is a file; give the path of a database's directory, or of one to be made") from None
         instance: Instance | None = None

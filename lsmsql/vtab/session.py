@@ -24,6 +24,14 @@ READ_ONLY_VARIABLE = "LSMSQL_READ_ONLY"
 _FILE_SYSTEMS = ("unix", "win32")  # and their variants: the VFSs whose file names are names of the operating system
 
 
+def file_of(connection: apsw.Connection, schema_name: str) -> str:
+    """The file that a schema is kept in, "" for one in memory. UsageError for a name that is no text."""
+    try:
+        return connection.db_filename(schema_name) or ""
+    except UnicodeDecodeError as error:
+        raise UsageError(f"lsm: the name of the file of schema {schema_name} is not UTF-8: {error.object!r}") from None
+
+
 class Session:
     """push_down: whether scans use what the planner finds (switched off by tests). batch_bytes_max: pending bytes of one transaction.
     given_rowid: what last_insert_rowid() is when SQLite says 0. accept: open engines that have not committed the same as their app.db.
@@ -96,7 +104,7 @@ class Session:
         if schema_name.lower() not in map(str.lower, connection.db_names()):
             raise UsageError(f"lsm: there is no schema named {schema_name}")
         file_system = connection.vfsname(schema_name) or ""
-        filename = connection.db_filename(schema_name) or ""
+        filename = file_of(connection, schema_name)
         if file_system.startswith("memdb"):
             raise UsageError(f"lsm: schema {schema_name} is a shared database in memory; use a file, or a private :memory: database")
         if filename and not file_system.startswith(_FILE_SYSTEMS):

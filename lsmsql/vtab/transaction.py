@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from .table import Table
 
 BATCH_BYTES_MAX = 256 << 20
+_ENTANGLED = "lsm: a function changed lsm tables while a statement changed them too; nothing of this transaction is kept"
 
 
 class Transaction:
@@ -65,6 +66,7 @@ class Transaction:
         self._marks: list[tuple[int, int]] = []  # (level, place in the batch), outermost first
         self._statement: tuple[int, int] | None = None  # the mark of the statement that runs now, if it made one
         self._changes = 0  # SQLite's count when `_statement` was made
+        self._joined = False  # whether a table that joined late made it, whose level may be that of an older savepoint
         self._undone_level: int | None = None  # of a mark rolled back because its statement seemed to have failed
         self._poison = ""
         self._hooked = False
@@ -155,6 +157,8 @@ class Transaction:
         """
         statement, self._statement = self._statement, None
         if statement is not None:
+            if self._joined and self.connection.total_changes() != self._changes:
+                self._poison = _ENTANGLED  # A function has run several statements, and the mark may be of one that went well.
             self._marks = [mark for mark in self._marks if mark != statement]
             if not keep:
                 self.pending.roll_back_to(statement[1])
@@ -206,13 +210,14 @@ class Transaction:
         self._marks = [other for other in self._marks if other[0] < level]
         self._marks.append(mark)
         self._statement = mark
+        self._joined = joining
         self._changes = self.connection.total_changes()
         self._undone_level = None
         self._hook()
 
     def release(self, level: int) -> None:
         if self._undone_level is not None and self._undone_level >= level:
-            self._poison = "lsm: a function changed lsm tables while a statement changed them too; nothing of this transaction is kept"
+            self._poison = _ENTANGLED
         self._marks = [mark for mark in self._marks if mark[0] < level]
         if self._statement is not None and self._statement[0] >= level:
             self._statement = None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import threading
 from pathlib import Path
 
@@ -166,3 +167,22 @@ def test_connecting_does_not_need_a_database_that_another_connection_keeps(path:
     assert db.execute("SELECT count(*) FROM o").get == 0
     db.close()
     keeper.close()
+
+
+def test_a_directory_that_is_a_link_to_nowhere_is_an_error_of_ours(path: str) -> None:
+    os.symlink("nowhere", path + "-lsm")
+    db = connect(path)
+    with pytest.raises(UsageError, match=r"app\.db-lsm leads nowhere"):
+        db.execute("CREATE VIRTUAL TABLE t USING lsm(a)")
+    db.close()
+
+
+def test_a_file_whose_name_is_no_text_is_an_error_of_ours(tmp_path: Path) -> None:
+    flags = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE | apsw.SQLITE_OPEN_URI
+    with pytest.raises(UsageError, match="not UTF-8"):
+        connect(f"file:{tmp_path}/%ff.db", flags=flags)
+    db = connect(f"file:{tmp_path}/app.db", flags=flags)
+    db.execute("ATTACH ? AS a", (f"file:{tmp_path}/%ff.db",))
+    with pytest.raises(UsageError, match="not UTF-8"):
+        db.execute("CREATE VIRTUAL TABLE a.t USING lsm(a)")
+    db.close()

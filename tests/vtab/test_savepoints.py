@@ -1,9 +1,11 @@
-"""Savepoints around tables that are made inside of them: what SQLite tells a created table of older savepoints is nothing."""
+"""Savepoints around tables that are made, or first written to, inside of them: what SQLite tells such a table of older savepoints is little."""
 
 from __future__ import annotations
 
+import apsw
 import pytest
 
+from lsmsql import UsageError
 from lsmsql.connection import Connection
 
 
@@ -24,3 +26,21 @@ def test_rolling_back_to_a_savepoint_older_than_a_created_table_undoes_every_tab
     assert db.execute("SELECT * FROM t").fetchall() == [(1, 1), (2, 1)]
     db.execute("INSERT INTO t VALUES (3, 3); SAVEPOINT d; DELETE FROM t; ROLLBACK TO d; COMMIT")
     assert db.execute("SELECT * FROM t").fetchall() == [(1, 1), (2, 1), (3, 3)]
+
+
+def test_a_function_whose_second_statement_fails_never_loses_its_first_one_unsaid(db: Connection) -> None:
+    def attempt(sql: str) -> str:
+        try:
+            db.execute(sql)
+        except apsw.ConstraintError:
+            return "failed"
+        return "done"
+
+    db.create_scalar_function("attempt", attempt, 1)
+    db.execute("CREATE TABLE o(x); INSERT INTO o VALUES (1), (2); CREATE VIRTUAL TABLE t USING lsm(k INTEGER PRIMARY KEY)")
+    db.execute("BEGIN; INSERT INTO o VALUES (3); SAVEPOINT s")
+    assert db.execute("SELECT attempt('INSERT INTO t VALUES (1)') FROM o LIMIT 2").fetchall() == [("done",), ("failed",)]
+    if db.execute("SELECT k FROM t").fetchall() != [(1,)]:
+        with pytest.raises(UsageError, match="nothing of this transaction is kept"):
+            db.execute("COMMIT")
+        assert db.execute("SELECT count(*) FROM o").get == 2
