@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import weakref
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -15,6 +16,10 @@ from .vtab.engines import Engine
 from .vtab.session import Session, file_of
 
 _OPEN_FLAGS = apsw.SQLITE_OPEN_READWRITE | apsw.SQLITE_OPEN_CREATE
+
+
+class _Life:
+    """What ends with a connection that is dropped instead of closed."""
 
 
 class Connection(apsw.Connection):
@@ -39,6 +44,10 @@ class Connection(apsw.Connection):
         super().__init__(path, **{"flags": _OPEN_FLAGS, **apsw_flags})
         try:
             self.session = Session(self, key, options, keys)
+            # Not of the connection itself: APSW 3.54.1 calls what waits for its end while the garbage collector still tracks it, and a
+            # collection at that moment frees it twice.
+            self._life = _Life()
+            weakref.finalize(self._life, self.session.forget)
             self._prepare()
         except BaseException:
             super().close()

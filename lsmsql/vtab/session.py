@@ -49,7 +49,6 @@ class Session:
         """key: of every schema that `keys` (by schema name) says nothing of; without either, the environment's LSMSQL_KEY."""
         # Weakly: SQLite holds our tables, and nothing sees through SQLite to collect a ring.
         self._connection: apsw.Connection = weakref.proxy(connection)
-        weakref.finalize(connection, self.forget)
         self._key = key
         self._keys = {name.lower(): each for name, each in (keys or {}).items()}
         self.accept = False

@@ -383,3 +383,18 @@ def test_a_connection_that_is_collected_while_another_opens_its_engine_lets_go_o
     thread.join(30)
     assert not thread.is_alive()
     assert open_directories.find(OsFileSystem().identity(path + "-lsm")) is None
+
+
+def test_connections_that_are_dropped_are_freed_once(tmp_path: Path) -> None:
+    script = """
+import gc, sys, lsmsql
+gc.set_threshold(1)
+for number in range(6):
+    db = lsmsql.connect(sys.argv[1] if number % 2 else ":memory:", options=lsmsql.Options(background=False))
+    db.execute("CREATE VIRTUAL TABLE IF NOT EXISTS t USING lsm(a INTEGER PRIMARY KEY); INSERT INTO t VALUES (NULL)")
+    rows = db.execute("SELECT * FROM t").fetchall()
+    del db
+print(len(rows))
+"""
+    run = subprocess.run([sys.executable, "-c", script, str(tmp_path / "app.db")], capture_output=True, text=True, timeout=60)
+    assert (run.returncode, run.stdout) == (0, "3\n"), run.stderr
