@@ -65,8 +65,9 @@ class Transaction:
         self._host_file = ""  # whose commit decides about it; empty for a database in memory
         self._marks: list[tuple[int, int]] = []  # (level, place in the batch), outermost first
         self._statement: tuple[int, int] | None = None  # the mark of the statement that runs now, if it made one
-        self._changes = 0  # SQLite's count when `_statement` was made
-        self._joined = False  # whether a table that joined late made it, whose level may be that of an older savepoint
+        self._counts = (0, 0)  # SQLite's changes() and total_changes() when `_statement` was made
+        self._programs: set[int] = set()  # statements that were seen to run triggers
+        self._entangled = False  # a function has begun a statement since a table that joined late made `_statement`, maybe in one before it
         self._undone_level: int | None = None  # of a mark rolled back because its statement seemed to have failed
         self._poison = ""
         self._hooked = False
@@ -157,9 +158,8 @@ class Transaction:
         """
         statement, self._statement = self._statement, None
         if statement is not None:
-            if self._joined and self.connection.total_changes() != self._changes:
-                self._poison = _ENTANGLED  # A function has run several statements, and the mark may be of one that went well.
             self._marks = [mark for mark in self._marks if mark != statement]
+            self._doubt(statement)
             if not keep:
                 self.pending.roll_back_to(statement[1])
 
@@ -210,13 +210,14 @@ class Transaction:
         self._marks = [other for other in self._marks if other[0] < level]
         self._marks.append(mark)
         self._statement = mark
-        self._joined = joining
-        self._changes = self.connection.total_changes()
+        self._counts = self.connection.changes(), self.connection.total_changes()
+        self._entangled = False
+        self._programs.clear()
         self._undone_level = None
         self._hook()
 
     def release(self, level: int) -> None:
-        if self._undone_level is not None and self._undone_level >= level:
+        if self._undone_level == level:
             self._poison = _ENTANGLED
         self._marks = [mark for mark in self._marks if mark[0] < level]
         if self._statement is not None and self._statement[0] >= level:
@@ -230,6 +231,8 @@ class Transaction:
             if not later:
                 return
             place = later[0][1]
+            if self._undone_level is not None and self._undone_level >= level:
+                self._undone_level = None
             self._marks = [mark for mark in self._marks if mark[0] < level] + later[:1]
         self.pending.roll_back_to(place)
 
@@ -399,14 +402,16 @@ class Transaction:
     def _statement_starts(self, event: dict[str, Any]) -> None:
         """A statement starts. SQLite marks those that run inside another (triggers, a function's own SQL) as `trigger`."""
         if event["trigger"]:
+            self._statement_inside(event)
             return
         if self._prepared is not None and self.connection.txn_state(self._schema_name) != apsw.SQLITE_TXN_WRITE:
             self._ended_unseen()
             return
         statement, self._statement = self._statement, None
-        if statement is not None and self.pending.place() > statement[1] and event["total_changes"] == self._changes:
+        if statement is not None and self.pending.place() > statement[1] and self._has_failed(event["total_changes"]):
             # It wrote, but SQLite counts no changes and did not release the mark: it failed, and APSW kept that from us.
             self._marks = [mark for mark in self._marks if mark != statement]
+            self._doubt(statement)
             self._undone_level = statement[0]
             self.pending.roll_back_to(statement[1])
         if self.views.held and not self._begun:
@@ -414,3 +419,27 @@ class Transaction:
                 return  # still to see the end of a read-only transaction
             self.views.let_go()
         self._unhook()
+
+    def _statement_inside(self, event: dict[str, Any]) -> None:
+        """A statement starts inside another: of a trigger, or a function's own."""
+        number, sql = event["id"], event["sql"]
+        if sql.startswith(("TRIGGER ", "-- TRIGGER ")):
+            self._programs.add(number)
+        elif number not in self._programs:
+            self._programs.add(number)
+            self._entangled = self._statement is not None
+
+    def _has_failed(self, total_changes: int) -> bool:
+        """Whether the statement that has ended failed: then changes() is 0, and total_changes() has grown by its triggers' changes at most.
+
+        The action of a foreign key looks like a statement that starts, in the middle of one that runs; changes() is what it was before that."""
+        connection = self.connection
+        before, total_before = self._counts
+        if connection.changes() != 0:
+            return False
+        return before != 0 or total_changes == total_before or not connection.config(apsw.SQLITE_DBCONFIG_ENABLE_FKEY, -1)
+
+    def _doubt(self, statement: tuple[int, int]) -> None:
+        """The changes since a mark are taken back, and with several statements of a function in between that may be too many."""
+        if self._entangled and self.pending.place() > statement[1]:
+            self._poison = _ENTANGLED

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
+
 import apsw
 import pytest
 
 from lsmsql import UsageError
-from lsmsql.connection import Connection
+from lsmsql.connection import Connection, connect
 
 
 @pytest.mark.parametrize(
@@ -44,3 +46,50 @@ def test_a_function_whose_second_statement_fails_never_loses_its_first_one_unsai
         with pytest.raises(UsageError, match="nothing of this transaction is kept"):
             db.execute("COMMIT")
         assert db.execute("SELECT count(*) FROM o").get == 2
+
+
+def boom(value: object) -> int:
+    if value == 3:
+        raise ValueError("boom")
+    return 0
+
+
+def outcome(script: str, using: str) -> list[object]:
+    """What the statements of a script answer, and what is in the tables then."""
+    db = connect(":memory:")
+    db.create_scalar_function("boom", boom, 1)
+    db.execute(f"CREATE {using.format('t', 'a INTEGER PRIMARY KEY, b')}; CREATE TABLE o(x INTEGER PRIMARY KEY, y); CREATE TABLE log(z)")
+    db.execute("CREATE TRIGGER after_o AFTER INSERT ON o BEGIN INSERT INTO t VALUES (new.x, 1); INSERT INTO log SELECT boom(new.y);"
+               " INSERT INTO t VALUES (new.x + 100, 2); END")  # fmt: skip
+    said: list[object] = []
+    for statement in script.split("; "):
+        try:
+            db.execute(statement)
+            said.append("done")
+        except (ValueError, apsw.Error) as error:
+            said.append(type(error).__name__)
+    said += [db.execute(f"SELECT * FROM {table} ORDER BY 1").fetchall() for table in ("t", "o", "log")]
+    db.close()
+    return said
+
+
+BEFORE = ["SAVEPOINT s", "BEGIN", "BEGIN; SAVEPOINT s", "BEGIN; INSERT INTO t VALUES (77, 1); SAVEPOINT s", "BEGIN; INSERT INTO o VALUES (70, 0)"]
+FAILING = [
+    "INSERT INTO o VALUES (5, 3)",
+    "INSERT INTO o VALUES (1, 0), (2, 0), (5, 3)",
+    "INSERT INTO t VALUES (1, boom(1)), (2, boom(2)), (3, boom(3))",
+]
+AFTER = [
+    "COMMIT",
+    "INSERT INTO t VALUES (50, 1); COMMIT",
+    "RELEASE s; COMMIT",
+    "ROLLBACK TO s; RELEASE s; COMMIT",
+    "SAVEPOINT q; INSERT INTO t VALUES (50, 1); ROLLBACK TO q; COMMIT",
+]
+
+
+@pytest.mark.parametrize("foreign_keys", ["PRAGMA foreign_keys = 0", "PRAGMA foreign_keys = 1; INSERT INTO log VALUES (0)"])
+def test_a_statement_that_a_function_fails_leaves_no_rows_and_spoils_no_commit(foreign_keys: str) -> None:
+    for before, failing, after in itertools.product(BEFORE, FAILING, AFTER):
+        script = f"{foreign_keys}; {before}; {failing}; {after}"
+        assert outcome(script, "VIRTUAL TABLE {} USING lsm({})") == outcome(script, "TABLE {}({})"), script
