@@ -29,6 +29,7 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.feed_cy",
     "lsmsql.engine.kernel.filter_cy",
     "lsmsql.engine.kernel.frame_cy",
+    "lsmsql.engine.kernel.levels_cy",
     "lsmsql.engine.kernel.libraries_cy",
     "lsmsql.engine.kernel.lookup_cy",
     "lsmsql.engine.kernel.memtable_cy",

@@ -37,7 +37,8 @@ class Options:
         parity          for data blocks: "none"; "xor(d)", by which a damaged block is repaired if only one of d + 1 parts is; "rs(d,p)", the same
                         for any p of d + p. It costs p / d of the data on disk. The index, filter and properties of a table always have rs(4,2)
         block_bytes     decoded size at which a data block is closed
-        block_layout    "columns" or "rows", of the data blocks written from now on; tables of either are read
+        block_layout    of the data blocks written from now on, while tables of either are read: "columns", 5 % smaller and decoded twice as fast,
+                        or "rows", which can be searched undecoded where the cache would not keep the block
         restart_interval  of rows: entries from one whole key to the next, 1 to 255
         hash_ratio      of rows: hash buckets for each entry, 0 for no hash index
         table_bytes     file size at which compaction starts the next SSTable

@@ -285,7 +285,7 @@ def make_world(kernels: Any, seed: int, space: int = 400, commits: int = 60, cac
 def _ingest(world: World, rng: random.Random, space: int) -> None:
     world.last += 1
     rows = {random_key(rng, space): random_value(rng) for _ in range(space // 4)}
-    made = make_tables(world.kernels, [world.kernels.SortedRows(sorted(rows.items()))])
+    made = make_tables(world.kernels, [world.kernels.SortedRows(sorted(rows.items()))], restart_interval=world.last % 3)
     world.levels[0].insert(0, made[0].open(world.kernels, world.cache, world.last))
     for key, value in rows.items():
         world.versions.setdefault(key, []).append((world.last, int(Kind.VALUE), value))

@@ -124,8 +124,8 @@ def test_both_twins_read_the_same_table(sealed: bool, level: int, interval: int)
 # --- damage
 
 
-def outcome(kernels: Any, made: FinishedTable, frames: bytes, keys: list[bytes]) -> list[Any]:
-    table = FinishedTable(frames, made.summary, made.sealed).open(kernels, kernels.BlockCache(1 << 20))
+def outcome(kernels: Any, made: FinishedTable, frames: bytes, keys: list[bytes], cache_bytes: int = 1 << 20) -> list[Any]:
+    table = FinishedTable(frames, made.summary, made.sealed).open(kernels, kernels.BlockCache(cache_bytes))
     found: list[Any] = []
     for key in keys:
         try:
@@ -146,6 +146,7 @@ def test_every_changed_byte_of_a_frame_is_the_same_error_to_both_twins(sealed: b
         frames = made.frames[:position] + bytes([made.frames[position] ^ 0x41]) + made.frames[position + 1 :]
         found = outcome(compiled(), made, frames, keys)
         assert found == outcome(plain, made, frames, keys), position
+        assert found == outcome(compiled(), made, frames, keys, cache_bytes=0), position
         assert any(isinstance(answer[1], str) for answer in found), position
     for size in range(0, len(made.frames), 7):
         assert outcome(compiled(), made, made.frames[:size], keys) == outcome(plain, made, made.frames[:size], keys)
@@ -160,6 +161,40 @@ class Lying(MemorySource):
 
     def open(self, ordinal: int, offset: int, frame: bytes) -> tuple[int, int, bytes]:
         return self.lie
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+@pytest.mark.parametrize("global_seqno", [0, 40])
+@pytest.mark.parametrize("cache_bytes", [0, 700, 1 << 20])
+def test_rows_are_looked_up_alike_whether_the_cache_can_keep_them_or_not(kernels: Any, global_seqno: int, cache_bytes: int) -> None:
+    """Versions across restarts and blocks, tombstones, a block larger than the cache."""
+    entries = [(b"k", seqno, seqno % 5 != 0, b"%d" % seqno if seqno % 5 else b"") for seqno in range(1, 30)]
+    entries += [(b"a", 1, 1, b"a"), (b"big", 7, 1, b"x" * 100_000), (b"z", 3, 0, b"")]
+    made = make_tables(plain, [make_memtable(plain, entries)], block_bytes=60, restart_interval=2, hash_ratio=0.75)
+    cache = kernels.BlockCache(cache_bytes)
+    table = made[0].open(kernels, cache, global_seqno)
+    assert table.blocks > 4
+    for seqno in (0, 1, 39, *range(global_seqno, global_seqno + 31)):
+        for key in (b"a", b"big", b"k", b"z", b"", b"b", b"kk", b"zz"):
+            visible = [entry for entry in entries if entry[0] == key and entry[1] + global_seqno <= seqno]
+            newest = max(visible, key=lambda entry: entry[1], default=None)
+            expected = newest and (newest[1] + global_seqno, newest[2], newest[3])
+            assert table.get(key, seqno) == expected, (key, seqno)
+            levels = kernels.Levels([[table]])
+            assert kernels.get_many([], levels, [key], seqno) == [expected[2] if expected and expected[1] else None]
+    assert cache.used <= cache_bytes
+
+
+@needs_compiled
+def test_a_block_of_rows_that_is_not_the_one_described_is_refused_uncached() -> None:
+    made = make_tables(plain, [make_memtable(plain, [(b"a", 1, 1, b"x"), (b"b", 2, 1, b"y")])], restart_interval=2, compression_level=0)[0]
+    others = [([b"a", b"c"], [1, 2]), ([b"a", b"b", b"b"], [1, 3, 2]), ([b"b"], [2])]
+    for keys, seqnos in others:
+        raw = plain.encode_rows(plain.Block(keys, seqnos, [1] * len(keys), [b""] * len(keys)))
+        for kernels in (plain, compiled()):
+            table = kernels.Table(Lying(len(made.frames), (0, len(raw), raw)), made.summary.index, b"", b"a", kernels.BlockCache(0))
+            with pytest.raises(CorruptionError, match="not the one the index describes"):
+                table.get(b"a", 9)
 
 
 @needs_compiled

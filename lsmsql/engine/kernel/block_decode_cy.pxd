@@ -43,6 +43,7 @@ cdef int block_decode(Data raw, size_t size, u64 global_seqno, Blk** blk) noexce
 # Ownership: blk_allocate gives a block one pin.
 cdef Blk* blk_allocate(size_t need) noexcept nogil  # NULL: no memory
 cdef int blk_reserve(Blk** blk, size_t need) noexcept nogil  # *blk may be NULL; its memory is reused if it is large enough, else replaced
+cdef Blk* blk_single(Data key, u32 key_size, u64 seqno, u8 kind, Data value, u32 value_size) noexcept nogil  # a block of one entry; NULL: no memory
 cdef void blk_free(Blk* blk) noexcept nogil
 cdef void blk_unpin(Blk* blk) noexcept  # the last pin of a block that is in no cache frees it
 

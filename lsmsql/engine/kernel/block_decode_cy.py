@@ -338,6 +338,36 @@ def blk_allocate(need):
     return blk
 
 
+def blk_single(key, key_size, seqno, kind, value, value_size):
+    layout: Layout
+    layout.count = 1
+    layout.seqno_width = 0
+    layout.has_kinds = kind != VALUE
+    layout.key_bytes = key_size
+    layout.value_bytes = value_size
+    layout_need(cython.address(layout))
+    blk: BlkP = blk_allocate(layout.need)
+    if blk == cython.NULL:
+        return blk
+    blk_place(blk, 1, 0, layout.has_kinds, key_size, value_size)
+    blk.size = layout.need
+    blk.base = blk.min_seqno = blk.max_seqno = seqno
+    blk.kind_mask = 1 << kind
+    if blk.kinds != cython.NULL:
+        blk.kinds[0] = kind
+    cython.cast(U16s, blk.key_offsets)[0] = 0
+    cython.cast(U16s, blk.key_offsets)[1] = key_size  # At most 65,535.
+    if blk.value_wide:
+        cython.cast(U32s, blk.value_offsets)[0] = 0
+        cython.cast(U32s, blk.value_offsets)[1] = value_size
+    else:
+        cython.cast(U16s, blk.value_offsets)[0] = 0
+        cython.cast(U16s, blk.value_offsets)[1] = value_size
+    memcpy(blk.keys, key, key_size)
+    memcpy(blk.values, value, value_size)
+    return blk
+
+
 def blk_free(blk):
     free(blk)
 

@@ -55,6 +55,9 @@ cdef inline u64 pass_number(Data* at) noexcept nogil:
         at[0] += 1
     return number
 
+# Whether the last entry of a checked block has this key.
+cdef bint rows_last(Data raw, size_t size, Data key, size_t key_size) noexcept nogil
+
 cdef int _open(Data raw, size_t size, Rows* rows) noexcept nogil
 cdef u32 _offset(const Rows* rows, u32 restart) noexcept nogil
 cdef int _long_number(Data* at, Data end, u64 limit, u64* number) noexcept nogil

@@ -394,3 +394,17 @@ def _walk(rows, restart, alone, key, key_size, seqno, row, outcome):
             return BLOCK_OK
     outcome[0] = ROW_BEYOND
     return BLOCK_OK
+
+
+def rows_last(raw, size, key, key_size):
+    rows: Rows
+    row: Row
+    i: u64
+    _open(raw, size, cython.address(rows))
+    at: Data = raw + _offset(cython.address(rows), rows.restarts - 1)
+    _read(cython.address(rows), cython.address(at), True, 0, cython.address(row))
+    head: Data = row.key
+    head_size: u32 = row.key_size
+    for i in range(cython.cast(u64, rows.restarts - 1) * rows.interval + 1, rows.count):
+        _read(cython.address(rows), cython.address(at), False, head_size, cython.address(row))
+    return row.shared + row.key_size == key_size and memcmp(head, key, row.shared) == 0 and memcmp(row.key, key + row.shared, row.key_size) == 0

@@ -6,10 +6,11 @@ from .arena_cy import MemtableArena
 from .block_cy import Block, decode_block, encode_block, encode_rows, rows_find
 from .cache_cy import BlockCache
 from .filter_cy import build_filter, count_maybe, may_contain
+from .levels_cy import Levels
 from .lookup_cy import get, get_entry, get_many
 from .memtable_cy import Batch, Memtable
 from .scan_cy import Scan
-from .table_cy import Levels, Table
+from .table_cy import Table
 from .table_stream_cy import SortedRows, TableStream
 
 __all__ = [

@@ -1,6 +1,6 @@
+from .levels_cy cimport Levels
 from .memtable_cy cimport Memtable
 from .native cimport Blk, Data, TabP, u8, u32, u64
-from .table_cy cimport Levels, Table
 
 cdef struct Key:  # what is looked up, and the best version found so far
     Data data

@@ -14,6 +14,7 @@ if not cython.compiled:
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cython.cimports.lsmsql.engine.kernel.block_decode_cy import blk_unpin
 from cython.cimports.lsmsql.engine.kernel.filter_cy import filter_prefetch, filter_probe
+from cython.cimports.lsmsql.engine.kernel.levels_cy import Levels, level_lower
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.memtable_cy import Memtable
 from cython.cimports.lsmsql.engine.kernel.native import (
@@ -40,7 +41,7 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     visible_node,
 )
 from cython.cimports.lsmsql.engine.kernel.operations_cy import ops_find, ops_prefetch
-from cython.cimports.lsmsql.engine.kernel.table_cy import Levels, Table, level_lower, table_find, table_lower
+from cython.cimports.lsmsql.engine.kernel.table_cy import Table, table_find, table_lower
 
 from .entry_error import EntryTypeError
 

@@ -8,7 +8,7 @@ from .frame_cy cimport Scratch, scratch_free
 from .memtable_cy cimport Memtable
 from .merge_cy cimport LIVE, WANT, HeadP, Heads, Least, merge_least
 from .native cimport VALUE, BlkP, Data, block_key, block_key_size, block_value, block_value_size, prefix_of, same_key, u32, u64
-from .table_cy cimport Level, Levels
+from .levels_cy cimport Level, Levels
 
 cdef extern from "Python.h":
     int PyGC_Disable()

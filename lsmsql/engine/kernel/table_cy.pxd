@@ -1,6 +1,14 @@
+from .block_decode_cy cimport Layout
 from .cache_cy cimport BlockCache
 from .frame_cy cimport Scratch
 from .native cimport Blk, Data, Tab, TabP, u8, u32, u64
+
+cdef struct Wanted:  # a lookup that need not see the whole block
+    Data key
+    size_t size
+    u64 hash
+    u64 seqno
+    int outcome  # where there is no block: ROW_ABSENT or ROW_BEYOND
 
 cdef class Table:
     cdef Tab tab
@@ -9,11 +17,14 @@ cdef class Table:
     cdef readonly bint encrypted
     cdef bytes _filter
     cdef void* _memory
-    cdef Blk* load(self, u32 ordinal, bint keep) except NULL  # table_block for a block that is not cached
+    # table_block for a block that is not cached. wanted: NULL, or what to look up where the block is rows and the cache would not keep it; then
+    # the answer is a block of that version alone, or NULL and the outcome.
+    cdef Blk* load(self, u32 ordinal, bint keep, Wanted* wanted) except? NULL
+    cdef Blk* _pick(self, u32 ordinal, object frame, const Layout* layout, size_t size, Wanted* wanted) except? NULL
     cdef int damage(self, u32 ordinal, object frame, int code) except -1  # raises the error of a failed decode
     cdef int _parse_index(self, bytes index, u64 global_seqno) except -1
     cdef int _fill_index(self, Data data, u64 global_seqno) except -1
-    cdef Blk* _decode(self, u32 ordinal, object frame, Scratch* scratch, bint keep) except NULL
+    cdef Blk* _decode(self, u32 ordinal, object frame, Scratch* scratch, bint keep, Wanted* wanted) except? NULL
 
 # First block whose last key is not below the key; Tab.blocks if none.
 cdef u32 table_lower(const Tab* tab, Data key, size_t size) noexcept nogil
@@ -27,19 +38,6 @@ cdef int table_decode_frame(const Tab* tab, u32 ordinal, Data frame, Scratch* sc
 cdef int table_decode_payload(
     const Tab* tab, u32 ordinal, int codec, u32 raw_length, Data payload, size_t size, Scratch* scratch, Blk** blk
 ) noexcept nogil
-
-cdef struct Level:
-    u32 count
-    TabP* tables
-    u64* prefixes  # of each table's largest key
-
-cdef class Levels:
-    cdef readonly list levels  # of lists of Table
-    cdef Level* c_levels
-    cdef u32 count
-
-# The table of a disjoint level that a key would be in: the first whose largest key is not below it; Level.count if none.
-cdef u32 level_lower(const Level* level, Data key, size_t size) noexcept nogil
 
 cdef int _check_block(const Tab* tab, u32 ordinal, const Blk* blk) noexcept nogil
 cdef u8* _column(Table table, size_t* at, size_t size) noexcept

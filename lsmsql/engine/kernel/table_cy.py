@@ -21,9 +21,11 @@ from cython.cimports.lsmsql.engine.kernel.block_decode_cy import (
     blk_allocate,
     blk_free,
     blk_reserve,
+    blk_single,
     blk_unpin,
     block_fill,
 )
+from cython.cimports.lsmsql.engine.kernel.block_rows_cy import ROW_ABSENT, ROW_FOUND, Row, rows_last, rows_search
 from cython.cimports.lsmsql.engine.kernel.cache_cy import BlockCache
 from cython.cimports.lsmsql.engine.kernel.filter_cy import filter_open, filter_probe
 from cython.cimports.lsmsql.engine.kernel.frame_cy import Scratch, frame_check, payload_decode, scratch_free
@@ -52,6 +54,7 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     last_key_size,
     prefix_of,
     same_key,
+    u8,
     u16,
     u32,
     u64,
@@ -61,6 +64,7 @@ from ..storage.compression import decompress
 from .block_cy import decode_block
 
 _BLOCK_COLUMNS = cython.declare(cython.size_t, 27)  # bytes of an index entry besides its key
+_ROWS = cython.declare(u8, 2)
 _BIG = cython.declare(u32, 1 << 20)  # raw bytes from which a block is decoded without the GIL, in memory of its own
 _READ_AT_ONCE = cython.declare(u64, 1 << 20)
 _OTHER_BLOCK = "data block is not the one the index describes"
@@ -134,7 +138,7 @@ def table_decode_frame(tab, ordinal, frame, scratch, blk):
 def table_block(table, ordinal, keep):
     blk: BlkP = table.tab.cached[ordinal]
     if blk == cython.NULL:
-        return table.load(ordinal, keep)
+        return table.load(ordinal, keep, cython.NULL)
     table.cache.hits += 1
     blk.referenced = True
     blk.pins += 1
@@ -146,13 +150,23 @@ def table_find(table, key, size, hash, seqno, blk, position):
     ordinal: u32
     at: u32
     found: BlkP
+    wanted: Wanted
     if compare_keys(key, size, tab.smallest, tab.smallest_size) < 0:
         return 0
     if not filter_probe(cython.address(tab.filter), hash):
         return 0
+    wanted.key, wanted.size, wanted.hash, wanted.seqno = key, size, hash, seqno
     ordinal = table_lower(tab, key, size)
     while ordinal < tab.blocks:
-        found = table_block(table, ordinal, True)
+        if tab.cached[ordinal] != cython.NULL:
+            found = table_block(table, ordinal, True)
+        else:
+            found = table.load(ordinal, True, cython.address(wanted))
+            if found == cython.NULL:
+                if wanted.outcome == ROW_ABSENT:
+                    return 0
+                ordinal += 1
+                continue
         at = block_lower(found, key, size)
         while at < found.count:
             if not same_key(block_key(found, at), block_key_size(found, at), key, size):
@@ -278,7 +292,7 @@ class Table:
             tab.prefixes[i] = prefix_of(last_key(tab, i) + tab.common, last_key_size(tab, i) - tab.common)
         return 0
 
-    def load(self, ordinal, keep):
+    def load(self, ordinal, keep, wanted):
         """A block that is not cached, read and decoded."""
         global _scratch_taken
         tab: TabP = cython.address(self.tab)
@@ -294,18 +308,38 @@ class Table:
         if not _scratch_taken and tab.sizes[ordinal] < _BIG:
             _scratch_taken = True
             try:
-                return self._decode(ordinal, frame, cython.address(_scratch), keep)
+                return self._decode(ordinal, frame, cython.address(_scratch), keep, wanted)
             finally:
                 if _scratch.room > 4 * cython.cast(cython.size_t, _BIG):
                     scratch_free(cython.address(_scratch))
                 _scratch_taken = False
         memset(cython.address(own), 0, cython.sizeof(Scratch))
         try:
-            return self._decode(ordinal, frame, cython.address(own), keep)
+            return self._decode(ordinal, frame, cython.address(own), keep, wanted)
         finally:
             scratch_free(cython.address(own))
 
-    def _decode(self, ordinal, frame, scratch, keep):
+    def _pick(self, ordinal, frame, layout, size, wanted):
+        """Look up what is wanted in a measured block of rows, undecoded."""
+        tab: TabP = cython.address(self.tab)
+        row: Row
+        if layout.count != tab.entries[ordinal] or not rows_last(layout.raw, size, last_key(tab, ordinal), last_key_size(tab, ordinal)):
+            self.damage(ordinal, frame, BLOCK_OTHER)
+        wanted.outcome = ROW_ABSENT
+        if wanted.seqno < tab.global_seqno:
+            return cython.NULL
+        seqno: u64 = wanted.seqno - tab.global_seqno
+        rows_search(
+            layout.raw, size, wanted.key, wanted.size, wanted.hash, seqno, cython.address(row), cython.address(wanted.outcome)
+        )  # Nothing in a measured block is an error.
+        if wanted.outcome != ROW_FOUND:
+            return cython.NULL
+        blk: BlkP = blk_single(wanted.key, wanted.size, row.seqno + tab.global_seqno, row.kind, row.value, row.value_size)
+        if blk == cython.NULL:
+            raise MemoryError("no memory for a data block")
+        return blk
+
+    def _decode(self, ordinal, frame, scratch, keep, wanted):
         """Verify, decompress and decode a frame; the block joins the cache if `keep`."""
         tab: TabP = cython.address(self.tab)
         layout: Layout
@@ -333,6 +367,8 @@ class Table:
             code = payload_decode(scratch, codec, raw_length, payload, size, cython.address(layout))
         if code:
             self.damage(ordinal, held, code)
+        if wanted != cython.NULL and layout.raw[4] == _ROWS and layout.need > self.cache.capacity:
+            return self._pick(ordinal, held, cython.address(layout), raw_length, wanted)
         blk = self.cache.take(layout.need) if keep else blk_allocate(layout.need)
         if blk == cython.NULL:
             raise MemoryError("no memory for a data block")
@@ -430,65 +466,3 @@ def _column(table, at, size):
     found: Room = cython.cast(Room, table._memory) + at[0]
     at[0] += (size + 7) & ~cython.cast(cython.size_t, 7)
     return found
-
-
-# --- levels
-
-
-@cython.cclass
-class Levels:
-    """The SSTables of one tree in one version. levels[0] may overlap, in any order; every further level is ascending and disjoint."""
-
-    def __init__(self, levels) -> None:
-        n: cython.size_t
-        i: cython.size_t
-        table: Table
-        level: cython.pointer[Level]
-        if self.c_levels != cython.NULL:
-            raise TypeError("Levels are made once")
-        self.levels = [list(tables) for tables in levels]
-        self.c_levels = cython.cast(cython.pointer[Level], calloc(len(self.levels) + 1, cython.sizeof(Level)))
-        if self.c_levels == cython.NULL:
-            raise MemoryError("no memory for levels")
-        self.count = len(self.levels)
-        for n in range(self.count):
-            level = cython.address(self.c_levels[n])
-            level.tables = cython.cast(cython.pointer[TabP], calloc(len(self.levels[n]) + 1, cython.sizeof(TabP)))
-            level.prefixes = cython.cast(U64s, calloc(len(self.levels[n]) + 1, 8))
-            if level.tables == cython.NULL or level.prefixes == cython.NULL:
-                raise MemoryError("no memory for levels")
-            i = 0
-            for table in self.levels[n]:
-                if table is None or table._memory == cython.NULL:
-                    raise TypeError("levels hold tables")
-                level.tables[i] = cython.address(table.tab)
-                level.prefixes[i] = prefix_of(last_key(level.tables[i], table.tab.blocks - 1), last_key_size(level.tables[i], table.tab.blocks - 1))
-                i += 1
-            level.count = i
-
-    def __dealloc__(self):
-        n: u32
-        for n in range(self.count):
-            free(self.c_levels[n].tables)
-            free(self.c_levels[n].prefixes)
-        free(self.c_levels)
-
-
-def level_lower(level, key, size):
-    """The first table of a disjoint level whose largest key is not below the key."""
-    low: u32 = 0
-    high: u32 = level.count
-    middle: u32
-    last: u32
-    prefix: u64 = prefix_of(key, size)
-    while low < high:
-        middle = (low + high) >> 1
-        last = level.tables[middle].blocks - 1
-        if level.prefixes[middle] < prefix or (
-            level.prefixes[middle] == prefix
-            and compare_keys(last_key(level.tables[middle], last), last_key_size(level.tables[middle], last), key, size) < 0
-        ):
-            low = middle + 1
-        else:
-            high = middle
-    return low
