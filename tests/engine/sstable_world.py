@@ -9,6 +9,7 @@ from typing import Any
 from lsmsql.engine.kernel import BlockCache, Levels, MemtableArena, Scan, SortedRows, Table, get_entry
 from lsmsql.engine.manifest.version import TableRecord
 from lsmsql.engine.sstable.reader import close_table, open_table
+from lsmsql.engine.sstable.table_of_contents import SECTOR_BYTES, TableOfContents, parse_sector
 from lsmsql.engine.sstable.writer import TableSink, table_stream, write_tables
 from lsmsql.engine.storage.filesystem import FileSystem
 from lsmsql.engine.storage.keyring import Keyring
@@ -98,3 +99,8 @@ def close(*tables: Table) -> None:
 
 def with_fields(record: TableRecord, **fields: Any) -> TableRecord:
     return replace(record, **fields)
+
+
+def contents_of(data: bytes) -> TableOfContents:
+    """What the file of a table says that it holds."""
+    return parse_sector(data[-SECTOR_BYTES:], len(data))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -146,7 +147,7 @@ def test_a_tombstone_stays_while_it_hides_something_below() -> None:
     tree.compact(Compaction(TREE, ((1, tree.version.levels[TREE][1]),), 3, bottom=True, trivial_move=False), floor=0)
     tree.flush([[(b"k", None)]])
     tree.flush([[(b"k", None)]])
-    compaction = pick(tree.version, TREE, OPTIONS)
+    compaction = pick(tree.version, TREE, replace(OPTIONS, level_bytes=1 << 20))
     assert compaction is not None
     assert (compaction.output_level, compaction.bottom) == (1, False)
     tree.compact(compaction, floor=3)

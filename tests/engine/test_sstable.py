@@ -10,7 +10,6 @@ import pytest
 
 from lsmsql.engine.kernel import BlockCache, FilterKind, SortedRows
 from lsmsql.engine.manifest.version import TableRecord
-from lsmsql.engine.sstable.format import FOOTER_BYTES, Footer, parse_footer
 from lsmsql.engine.sstable.properties import parse_properties
 from lsmsql.engine.sstable.reader import open_table, read_properties
 from lsmsql.engine.sstable.writer import UnfinishedTable, begin_tables, filter_kind, finish_tables, table_stream, write_tables
@@ -27,6 +26,7 @@ from .sstable_world import (
     TREE,
     close,
     contents,
+    contents_of,
     counter,
     lookup,
     memory,
@@ -334,7 +334,7 @@ def test_pacing_hears_of_every_byte_and_may_stop(world: World) -> None:
     heard.clear()
     records = write_tables(stream(), sink(fs, keyring, options, pace=heard.append, new_file_id=counter(100)))
     assert len(records) >= len(heard) / 2 > 2
-    data = sum(parse_footer(fs.read(f"{DIRECTORY}/{r.file_id:06d}.sst")[-FOOTER_BYTES:], r.size).filter_offset for r in records)
+    data = sum(contents_of(fs.read(f"{DIRECTORY}/{r.file_id:06d}.sst")).sections[0].size for r in records)
     assert sum(heard) == data
 
 
@@ -357,31 +357,3 @@ def test_a_closed_table_says_so(world: World) -> None:
     close(table)
     with pytest.raises(ClosedError):
         contents([table])
-
-
-# The footer
-
-
-FOOTER = Footer(7, 1000, 50, 1050, 60, 1110, 70)
-
-
-def test_the_footer_comes_back() -> None:
-    assert len(FOOTER.pack()) == FOOTER_BYTES
-    assert parse_footer(FOOTER.pack(), 1180 + FOOTER_BYTES) == FOOTER
-    assert FOOTER.pack()[:16].hex() == "4c534d53514c5354" + "0200" + "0000" + "00000000"
-
-
-@pytest.mark.parametrize(
-    ("footer", "size"),
-    [
-        (FOOTER, 1181 + FOOTER_BYTES),
-        (FOOTER, 100),
-        (Footer(7, 1000, 50, 1051, 60, 1111, 70), 1181 + FOOTER_BYTES),
-        (Footer(7, 1000, 50, 1050, 60, 1109, 71), 1180 + FOOTER_BYTES),
-        (Footer(7, 0, 50, 50, 60, 110, 70), 180 + FOOTER_BYTES),
-        (Footer(7, 1000, 1 << 63, 1000 + (1 << 63), 0, 1000 + (1 << 63), 0), 1000 + (1 << 63) + FOOTER_BYTES),
-    ],
-)
-def test_a_footer_whose_sections_do_not_fill_the_file_is_refused(footer: Footer, size: int) -> None:
-    with pytest.raises(ValueError, match="sections"):
-        parse_footer(footer.pack(), size)

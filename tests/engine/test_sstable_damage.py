@@ -6,23 +6,31 @@ from dataclasses import replace
 
 import pytest
 
-from lsmsql.engine.kernel import Table
+from lsmsql.engine.kernel import BlockCache, Table
 from lsmsql.engine.manifest.version import TableRecord
-from lsmsql.engine.sstable.format import FOOTER_BYTES, Footer, parse_footer
 from lsmsql.engine.sstable.properties import parse_properties
-from lsmsql.engine.sstable.reader import read_properties
+from lsmsql.engine.sstable.reader import open_table, read_properties
+from lsmsql.engine.sstable.table_of_contents import (
+    CONTENTS_BYTES,
+    SECTOR_BYTES,
+    Section,
+    SectionType,
+    TableOfContents,
+    mirror_gap,
+    padding,
+)
 from lsmsql.engine.storage.block_frame import FrameType, seal_frame
 from lsmsql.engine.storage.keyring import Keyring
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
-from lsmsql.engine.storage.parity import METADATA
+from lsmsql.engine.storage.parity import METADATA, Repairs
 from lsmsql.errors import CorruptionError
 
 from .manifest_world import damaged
-from .sstable_world import DIRECTORY, close, contents, lookup, memory, new_keyring, opened, rows, write
+from .sstable_world import DATABASE_ID, DIRECTORY, close, contents, contents_of, lookup, memory, new_keyring, opened, rows, write
 
 ITEMS = rows(60, width=30)
 PATH = f"{DIRECTORY}/000001.sst"
-Made = tuple[bytes, TableRecord, Keyring | None, Footer]
+Made = tuple[bytes, TableRecord, Keyring | None, TableOfContents]
 
 
 @pytest.fixture(scope="module", params=["plain", "encrypted"])
@@ -31,14 +39,14 @@ def made(request: pytest.FixtureRequest) -> Made:
     keyring = new_keyring(fs) if request.param == "encrypted" else None
     (record,) = write(fs, [(5, ITEMS)], keyring)
     data = fs.read(PATH)
-    return data, record, keyring, parse_footer(data[-FOOTER_BYTES:], len(data))
+    return data, record, keyring, contents_of(data)
 
 
 def answers(data: bytes, record: TableRecord, keyring: Keyring | None) -> tuple[list[str], Table | None]:
     """What a scan and some gets say: "right", "wrong" or "corrupt" each; and the table, if it opens."""
     fs = MemoryFileSystem({PATH: data})
     try:
-        table = opened(fs, record, keyring, cache_bytes=0)
+        table = open_table(fs, DIRECTORY, record, keyring, BlockCache(0), database_id=DATABASE_ID, repairs=Repairs())
     except CorruptionError as error:
         assert error.path == PATH
         assert error.offset is not None
@@ -58,39 +66,86 @@ def answers(data: bytes, record: TableRecord, keyring: Keyring | None) -> tuple[
     return said, table
 
 
+def section(made: Made, type: SectionType, copy: int = 0) -> Section:
+    found = made[3].find(type, copy)
+    assert found is not None
+    return found
+
+
 def test_the_undamaged_file_answers(made: Made) -> None:
-    data, record, keyring, footer = made
-    said, _ = answers(data, record, keyring)
+    data, record, keyring, _ = made
+    said, table = answers(data, record, keyring)
     assert set(said) == {"right"}
-    assert footer.filter_offset > 1000, "several blocks"
+    assert section(made, SectionType.DATA).size > 1000, "several blocks"
+    assert table is not None and not table.source.repairs.count
 
 
-def test_any_damage_is_noticed(made: Made) -> None:
-    data, record, keyring, footer = made
-    for what, bad in damaged(data, (0xFF,)):
+def places_of_padding(made: Made) -> set[int]:
+    """Offsets of zero bytes between sections and in the sectors that say nothing: all but every 97th."""
+    data, _, _, sections = made
+    padded = {offset for offset in range(len(data)) if offset % 97}
+    for one in sections.sections:
+        padded -= set(range(one.offset, one.end))
+    for sector in (len(data) - CONTENTS_BYTES, len(data) - SECTOR_BYTES):
+        padded -= {*range(sector, sector + 250), *range(sector + SECTOR_BYTES - 16, sector + SECTOR_BYTES)}
+    return padded
+
+
+def test_any_damaged_byte_is_noticed_or_read_through(made: Made) -> None:
+    data, record, keyring, _ = made
+    blocks = section(made, SectionType.DATA)
+    first = [section(made, type) for type in (SectionType.FILTER, SectionType.INDEX, SectionType.PROPERTIES)]
+    frames = {offset for one in first for offset in range(one.offset, one.offset + METADATA.frame_length(one.size))}
+    padded = places_of_padding(made)
+    for offset in range(len(data)):
+        if offset in padded:
+            continue
+        said, table = answers(changed(data, offset), record, keyring)
+        what = f"byte {offset}"
+        if offset < blocks.end:
+            assert said[0] == "corrupt", f"{what}: a damaged block is noticed by the scan that reads it"
+            assert "right" in said and "wrong" not in said, f"{what}: other blocks are still read"
+            continue
+        assert set(said) == {"right"}, f"{what}: metadata is repaired"
+        assert table is not None
+        assert not table.source.filter_lost, f"{what}: parity repairs it"
+        read = offset in frames or offset >= len(data) - SECTOR_BYTES  # Damage to parity alone is not noticed.
+        assert bool(table.source.repairs.count) == read, what
+
+
+def test_any_lost_sector_behind_the_data_is_read_through(made: Made) -> None:
+    data, record, keyring, _ = made
+    end = section(made, SectionType.DATA).end
+    for start in range(end, len(data)):
+        stop = min(len(data), start + SECTOR_BYTES)
+        if start % SECTOR_BYTES == 0 or (start % 100 == 0 and stop <= len(data) - CONTENTS_BYTES) or start == end:
+            for filling in (b"\0", b"\xff"):
+                said, _ = answers(data[:start] + filling * (stop - start) + data[stop:], record, keyring)
+                assert set(said) == {"right"}, f"bytes {start} to {stop} lost"
+
+
+def test_two_lost_copies_are_corruption(made: Made) -> None:
+    data, record, keyring, _ = made
+    for type in (SectionType.INDEX, SectionType.PROPERTIES):
+        first, second = (section(made, type, copy) for copy in (0, 1))
+        bad = data[: first.offset] + bytes(first.size) + data[first.end :]
         said, table = answers(bad, record, keyring)
-        assert "wrong" not in said, what
-        if what.startswith("byte"):
-            offset = int(what.split()[1])
-            if offset < footer.filter_offset:
-                assert said[0] == "corrupt", f"{what}: a damaged block is noticed by the scan that reads it"
-                assert "right" in said, f"{what}: other blocks are still read"
-            elif offset < len(data) - FOOTER_BYTES:
-                assert set(said) == {"right"}, f"{what}: a section with one damaged shard is repaired"
-                assert table is not None
-                assert not table.source.filter_lost
-            else:
-                assert said == ["corrupt"], what
-        else:
-            assert said == ["corrupt"], what
+        assert set(said) == {"right"} and table is not None and table.source.repairs.places == {(PATH, first.offset): None}
+        bad = bad[: second.offset] + bytes(second.size) + bad[second.end :]
+        assert answers(bad, record, keyring)[0] == ["corrupt"]
+    bad = changed(changed(data, len(data) - 1), len(data) - CONTENTS_BYTES)
+    assert answers(bad, record, keyring)[0] == ["corrupt"]
 
 
-def test_single_bits_of_the_metadata(made: Made) -> None:
-    data, record, keyring, footer = made
-    for offset in range(footer.index_offset, len(data)):
-        bad = data[:offset] + bytes((data[offset] ^ 1 << offset % 8,)) + data[offset + 1 :]
-        said = {"corrupt"} if offset >= len(data) - FOOTER_BYTES else {"right"}
-        assert set(answers(bad, record, keyring)[0]) == said, f"bit {offset % 8} of byte {offset}"
+def test_a_file_of_another_length_is_corrupt(made: Made) -> None:
+    data, record, keyring, _ = made
+    for what, bad in damaged(data, ()):
+        if not what.startswith("cut") or len(bad) % 7 == 0 or len(bad) % SECTOR_BYTES < 2:
+            assert answers(bad, record, keyring)[0] == ["corrupt"], what
+
+
+def changed(data: bytes, offset: int) -> bytes:
+    return data[:offset] + bytes((data[offset] ^ 0xFF,)) + data[offset + 1 :]
 
 
 def test_blocks_that_changed_places_are_noticed(made: Made) -> None:
@@ -111,11 +166,14 @@ def test_blocks_that_changed_places_are_noticed(made: Made) -> None:
 def test_the_properties_of_a_damaged_file_are_whole_or_refused(made: Made) -> None:
     data, record, keyring, _ = made
     whole = read_properties(MemoryFileSystem({PATH: data}), DIRECTORY, record.file_id, keyring)
-    for what, bad in damaged(data, (0xFF,)):
-        try:
-            assert read_properties(MemoryFileSystem({PATH: bad}), DIRECTORY, record.file_id, keyring) == whole, what
-        except CorruptionError as error:
-            assert error.path == PATH
+    padded = places_of_padding(made)
+    for offset in range(len(data)):
+        if offset not in padded:
+            found = read_properties(MemoryFileSystem({PATH: changed(data, offset)}), DIRECTORY, record.file_id, keyring)
+            assert found == whole, offset
+    for length in range(0, len(data), 61):
+        with pytest.raises(CorruptionError):
+            read_properties(MemoryFileSystem({PATH: data[:length]}), DIRECTORY, record.file_id, keyring)
 
 
 def test_damaged_property_bytes_are_other_properties_or_refused(made: Made) -> None:
@@ -135,7 +193,7 @@ def test_damaged_property_bytes_are_other_properties_or_refused(made: Made) -> N
 
 def forged(made: Made, index: bytes | None = None, **properties: object) -> bytes:
     """The file with another index, or other properties, and everything else as it should be."""
-    data, record, keyring, footer = made
+    data, record, keyring, sections = made
     fs = MemoryFileSystem({PATH: data})
     table = opened(fs, record, keyring)
     source = table.source
@@ -143,11 +201,19 @@ def forged(made: Made, index: bytes | None = None, **properties: object) -> byte
     raw_index = source.index() if index is None else index
     raw_properties = replace(source.properties, **properties).pack()  # type: ignore[arg-type]
     close(table)
-    index_frame = seal_frame(FrameType.INDEX, raw_index, cipher=cipher, parity=METADATA)
-    properties_frame = seal_frame(FrameType.PROPERTIES, raw_properties, cipher=cipher, parity=METADATA)
-    place = footer.index_offset + len(index_frame)
-    end = replace(footer, index_size=len(index_frame), properties_offset=place, properties_size=len(properties_frame))
-    return data[: footer.index_offset] + index_frame + properties_frame + end.pack()
+    frames = {
+        SectionType.INDEX: seal_frame(FrameType.INDEX, raw_index, cipher=cipher, parity=METADATA),
+        SectionType.PROPERTIES: seal_frame(FrameType.PROPERTIES, raw_properties, cipher=cipher, parity=METADATA),
+    }
+    whole = data[: section(made, SectionType.INDEX).offset]
+    written = [one for one in sections.sections if one.end <= len(whole)]
+    for copy in (0, 1):
+        for type, frame in frames.items():
+            written.append(Section(type, copy, 1, len(whole), len(frame)))
+            whole += frame
+        if copy == 0:
+            whole += bytes(mirror_gap([len(frame) for frame in frames.values()]))
+    return whole + bytes(padding(len(whole))) + replace(sections, sections=tuple(written)).pack()
 
 
 def index_of(made: Made) -> bytes:
@@ -174,11 +240,11 @@ def test_a_forged_file_is_otherwise_right(made: Made) -> None:
 def test_an_index_that_makes_no_sense_is_refused(made: Made) -> None:
     index = index_of(made)
     count = int.from_bytes(index[:4], "little")
-    refuse(made, forged(made, index=b""), "index of 0 blocks")
-    refuse(made, forged(made, index=b"\xff\xff\xff\xff"), "index of 4294967295 blocks")
-    refuse(made, forged(made, index=index[:4]), "index of")
+    refuse(made, forged(made, index=b""), "of 0 blocks")
+    refuse(made, forged(made, index=b"\xff\xff\xff\xff"), "of 4294967295 blocks")
+    refuse(made, forged(made, index=index[:4]), "blocks, but")
     refuse(made, forged(made, index=index[:100]), "index")
-    refuse(made, forged(made, index=(count - 1).to_bytes(4, "little") + index[4:]), "index of")
+    refuse(made, forged(made, index=(count - 1).to_bytes(4, "little") + index[4:]), "blocks, but")
     refuse(made, forged(made, index=index[:4] + bytes((index[4] ^ 1,)) + index[5:]), "data section")
     refuse(made, forged(made, index=index[:-1] + b"\xff"), "not describe the table")
     entries = 4 + 4 * count
@@ -195,7 +261,7 @@ def test_properties_that_contradict_the_file_are_refused(made: Made) -> None:
     whole = made[1].entries
     refuse(made, forged(made, entries=whole + 1), "entries")
     refuse(made, forged(made, data_bytes=1), "data section")
-    refuse(made, forged(made, blocks=1), "index of")
+    refuse(made, forged(made, blocks=1), "blocks, but")
     refuse(made, forged(made, file_id=2), "not 1")
     refuse(made, forged(made, min_seqno=4, global_seqno=1, max_seqno=4), "global seqno")
     refuse(made, forged(made, min_seqno=6), "seqno bounds")

@@ -1,7 +1,7 @@
-"""The sorted table file: data blocks, filter, index, properties, footer.
+"""The sorted table file: data blocks, filter, index and properties twice, table of contents.
 
-format      the 128-byte footer, and where the sections stand
-properties  Properties: what a table says of itself
-writer      table_stream, write_tables: a stream of blocks into finished files
-reader      open_table: a finished file as the kernels read it
+table_of_contents  the last two sectors: which sections there are, and where
+properties         Properties: what a table says of itself
+writer             table_stream, write_tables: a stream of blocks into finished files
+reader             open_table: a finished file as the kernels read it
 """

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from typing import NoReturn
+from collections.abc import Callable
+from typing import NoReturn, TypeVar
 
 from ...errors import ClosedError, CorruptionError
 from ...parity_scheme import ParityScheme
@@ -15,15 +16,18 @@ from ..storage.filenames import FileKind, file_name
 from ..storage.filesystem import Bytes, File, FileSystem
 from ..storage.keyring import Keyring
 from ..storage.parity import METADATA, Repairs
-from .format import FOOTER_BYTES, Footer, parse_footer
 from .properties import Properties, parse_properties
+from .table_of_contents import CONTENTS_BYTES, SECTOR_BYTES, SectionType, TableOfContents, parse_sector
+
+T = TypeVar("T")
 
 
 class TableFile:
     """The file behind a table: what the kernels ask for blocks (BlockSource).
 
     encrypted: whether its frames must be; parity: ParityScheme.code of its data frames; filter_lost: the filter was damaged, and every lookup
-    reads the table. repairs: where frames that parity had to repair are counted."""
+    reads the table; data_bytes: of the data section, with which the file begins; repairs: where what had to be repaired by parity, or read from
+    its mirror, is counted."""
 
     def __init__(self, file: File, cipher: FileCipher | None, repairs: Repairs | None = None) -> None:
         self.file = file
@@ -32,7 +36,10 @@ class TableFile:
         self.encrypted = cipher is not None
         self.filter_lost = self.closed = False
         self.repairs = repairs
-        self.footer, self.properties = self._read_ends()
+        self.contents = self._read_contents()
+        data = self.contents.find(SectionType.DATA)
+        self.data_bytes = data.size if data else 0
+        self.properties = self._mirrored_section(SectionType.PROPERTIES, parse_properties)
         self.parity = self.properties.parity
         self._scheme = ParityScheme.of_code(self.parity)
 
@@ -61,40 +68,74 @@ class TableFile:
 
     def index(self) -> bytes:
         """The raw index; CorruptionError unless its frames exactly fill the data section."""
-        footer = self.footer
-        index = self._section(FrameType.INDEX, footer.index_offset, footer.index_size)
-        count = int.from_bytes(index[:4], "little")
-        if len(index) < 4 + 4 * count or count != self.properties.blocks:
-            self.damaged(footer.index_offset, f"index of {count} blocks, but the table has {self.properties.blocks}")
-        if sum(struct.unpack_from(f"<{count}I", index, 4)) != footer.filter_offset:
-            self.damaged(footer.index_offset, "index does not describe the data section")
-        return index
+        return self._mirrored_section(SectionType.INDEX, self._check_index)
 
     def filter(self) -> bytes:
         """The raw filter; b"", which answers "maybe" to everything, when there is none or it is damaged."""
-        footer = self.footer
-        if not footer.filter_size:
+        section = self.contents.find(SectionType.FILTER)
+        if section is None:
             return b""
         try:
-            return self._section(FrameType.FILTER, footer.filter_offset, footer.filter_size)
+            return self._open_section(FrameType.FILTER, section.offset, section.size)
         except CorruptionError:
             self.filter_lost = True
             return b""
 
-    def _read_ends(self) -> tuple[Footer, Properties]:
-        size = self.file.size()
-        offset = max(0, size - FOOTER_BYTES)
-        try:
-            footer = parse_footer(self.file.read_at(offset, FOOTER_BYTES), size)
-        except ValueError as error:
-            self.damaged(offset, str(error))
-        offset = footer.properties_offset
-        try:
-            return footer, parse_properties(self._section(FrameType.PROPERTIES, offset, footer.properties_size))
-        except ValueError as error:
-            self.damaged(offset, f"properties make no sense: {error}")
+    def offset_of(self, type: SectionType) -> int:
+        """Where a section is that an error is about."""
+        section = self.contents.find(type)
+        return section.offset if section else 0
 
-    def _section(self, type: FrameType, offset: int, size: int) -> bytes:
+    def _check_index(self, index: bytes) -> bytes:
+        count = int.from_bytes(index[:4], "little")
+        if len(index) < 4 + 4 * count or count != self.properties.blocks:
+            raise ValueError(f"it is of {count} blocks, but the table has {self.properties.blocks}")
+        if sum(struct.unpack_from(f"<{count}I", index, 4)) != self.data_bytes:
+            raise ValueError("it does not describe the data section")
+        return index
+
+    def _read_contents(self) -> TableOfContents:
+        """From the last sector, or else from the one before it."""
+        size = self.file.size()
+        start = size - CONTENTS_BYTES
+        if start < 0 or size % SECTOR_BYTES:
+            self.damaged(max(0, start), f"an SSTable ends with {CONTENTS_BYTES} bytes on a multiple of {SECTOR_BYTES}; this file has {size} bytes")
+        sectors = self.read(start, CONTENTS_BYTES)
+        reasons: list[str] = []
+        for offset in (SECTOR_BYTES, 0):
+            try:
+                contents = parse_sector(sectors[offset : offset + SECTOR_BYTES], size)
+            except ValueError as error:
+                reasons.append(str(error))
+                continue
+            if reasons:
+                self._mirror_served(start + SECTOR_BYTES)
+            return contents
+        raise CorruptionError(self.path, start, reasons[0])
+
+    def _mirrored_section(self, type: SectionType, parse: Callable[[bytes], T]) -> T:
+        """What the first good copy of a section holds; CorruptionError with what is wrong with the first when none is. parse: raises ValueError."""
+        first: CorruptionError | None = None
+        for section in self.contents.copies(type):
+            try:
+                content = parse(self._open_section(FrameType[type.name], section.offset, section.size))
+            except ValueError as error:
+                first = first or CorruptionError(self.path, section.offset, f"{type.name.lower()} section makes no sense: {error}")
+            except CorruptionError as error:
+                first = first or error
+            else:
+                if first is not None:
+                    self._mirror_served(first.offset or 0)
+                return content
+        if first is None:
+            self.damaged(self.file.size() - CONTENTS_BYTES, f"the table has no {type.name.lower()} section")
+        raise first
+
+    def _mirror_served(self, offset: int) -> None:
+        if self.repairs is not None:
+            self.repairs.add(self.path, offset)
+
+    def _open_section(self, type: FrameType, offset: int, size: int) -> bytes:
         return open_frame(self.path, offset, self.read(offset, size), type, self.cipher, 0, METADATA, self.repairs)
 
 
@@ -119,7 +160,7 @@ def open_table(
         table = _kernel_table(source, record, cache)
         found = table.entries, table.smallest, table.largest, table.min_seqno, table.max_seqno
         if found != (record.entries, record.smallest, record.largest, record.min_seqno, record.max_seqno):
-            source.damaged(source.footer.index_offset, "index does not describe the table that the manifest does")
+            source.damaged(source.offset_of(SectionType.INDEX), "index does not describe the table that the manifest does")
     except BaseException:
         source.close()
         raise
@@ -147,8 +188,8 @@ def _open_file(fs: FileSystem, directory: str, file_id: int, keyring: Keyring | 
         raise CorruptionError(path, None, "the SSTable is missing", "restore it from a backup") from None
     try:
         source = TableFile(file, keyring.cipher(file_id) if keyring else None, repairs)
-        if source.footer.file_id != file_id or source.properties.file_id != file_id:
-            source.damaged(source.footer.properties_offset, f"this is table {source.footer.file_id}, not {file_id}")
+        if source.contents.file_id != file_id or source.properties.file_id != file_id:
+            source.damaged(source.offset_of(SectionType.PROPERTIES), f"this is table {source.contents.file_id}, not {file_id}")
     except BaseException:
         file.close()
         raise
@@ -170,11 +211,11 @@ def _check(source: TableFile, record: TableRecord, size: int, database_id: bytes
         "smallest seqno": (properties.min_seqno + shift, record.min_seqno),
         "largest seqno": (properties.max_seqno + shift, record.max_seqno),
         "global seqno": (shift, record.global_seqno),
-        "data section": (properties.data_bytes, source.footer.filter_offset),
+        "data section": (properties.data_bytes, source.data_bytes),
     }
     for name, (found, expected) in pairs.items():
         if found != expected:
-            source.damaged(source.footer.properties_offset, f"its {name} is not what the manifest says")
+            source.damaged(source.offset_of(SectionType.PROPERTIES), f"its {name} is not what the manifest says")
 
 
 def _kernel_table(source: TableFile, record: TableRecord, cache: BlockCache) -> Table:
@@ -187,4 +228,4 @@ def _kernel_table(source: TableFile, record: TableRecord, cache: BlockCache) -> 
     try:
         return Table(source, index, b"", record.smallest, cache, record.global_seqno)
     except ValueError as error:
-        source.damaged(source.footer.index_offset, f"index makes no sense: {error}")
+        source.damaged(source.offset_of(SectionType.INDEX), f"index makes no sense: {error}")

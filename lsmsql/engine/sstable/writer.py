@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Any
 
 from ...options import Options
@@ -19,8 +19,8 @@ from ..storage.filenames import FileKind, file_name
 from ..storage.filesystem import File, FileSystem
 from ..storage.keyring import Keyring
 from ..storage.parity import METADATA
-from .format import Footer
 from .properties import Properties
+from .table_of_contents import Section, SectionType, TableOfContents, mirror_gap, padding
 
 _SECTION_LEVEL = 1
 _BLOOM_LEVEL_MAX = 1  # Above lie tables that are merged again soon: building BuRR would cost more than its bits are worth.
@@ -100,8 +100,9 @@ class UnfinishedTable:
         self.parity = _parity(sink.options)
         self.path = sink.fs.join(sink.directory, file_name(FileKind.SSTABLE, self.file_id))
         self.size = 0
-        self.footer: Footer | None = None
         self.summary: TableSummary | None = None
+        self._sections: list[Section] = []
+        self._mirrored: list[tuple[SectionType, bytes]] = []  # sections that will stand twice
         self._file: File = sink.fs.create(self.path)
 
     def append(self, data: bytes) -> int:
@@ -120,19 +121,20 @@ class UnfinishedTable:
         """Append filter and index."""
         if self.size != summary.data_bytes:
             raise RuntimeError(f"{self.path}: {self.size} bytes of frames, but the index describes {summary.data_bytes}")
-        filter_size = self.append(self._section(FrameType.FILTER, summary.filter)) if summary.filter else 0
-        index_size = self.append(self._section(FrameType.INDEX, summary.index))
-        index_offset = self.size - index_size
         self.summary = summary
-        self.footer = Footer(self.file_id, index_offset - filter_size, filter_size, index_offset, index_size, self.size, 0)
+        self._sections.append(Section(SectionType.DATA, 0, summary.blocks, 0, self.size))
+        if summary.filter:  # Once: without it every lookup reads the table, and is right all the same.
+            self._append_section(SectionType.FILTER, 0, self._frame(FrameType.FILTER, summary.filter))
+        self._append_mirrored(SectionType.INDEX, summary.index)
 
     def finish(self, sink: TableSink, global_seqno: int) -> TableRecord:
-        """Append properties and footer, sync, close."""
-        summary, footer = self.summary, self.footer
-        assert summary is not None and footer is not None
-        properties = _properties(sink, self.file_id, summary, global_seqno)
-        size = self.append(self._section(FrameType.PROPERTIES, properties.pack()))
-        self.append(replace(footer, properties_size=size).pack())
+        """Append properties, mirrors and table of contents, sync, close."""
+        summary = self.summary
+        assert summary is not None
+        self._append_mirrored(SectionType.PROPERTIES, _properties(sink, self.file_id, summary, global_seqno).pack())
+        self._append_mirrors()
+        contents = TableOfContents(self.file_id, sink.database_id, tuple(self._sections))
+        self.append(bytes(padding(self.size)) + contents.pack())
         self._file.sync()  # The one sync: from the edit on these bytes are all there is, the WAL or the inputs being removed.
         self._file.close()
         return TableRecord(
@@ -156,8 +158,22 @@ class UnfinishedTable:
         with suppress(OSError):
             fs.remove(self.path)
 
-    def _section(self, type: FrameType, raw: bytes) -> bytes:
+    def _frame(self, type: FrameType, raw: bytes) -> bytes:
         return seal_frame(type, raw, codec=Codec.ZSTD, level=_SECTION_LEVEL, cipher=self.cipher, parity=METADATA)
+
+    def _append_section(self, type: SectionType, copy: int, frame: bytes) -> None:
+        self._sections.append(Section(type, copy, 1, self.size, len(frame)))
+        self.append(frame)
+
+    def _append_mirrored(self, type: SectionType, raw: bytes) -> None:
+        frame = self._frame(FrameType[type.name], raw)
+        self._mirrored.append((type, frame))
+        self._append_section(type, 0, frame)
+
+    def _append_mirrors(self) -> None:
+        self.append(bytes(mirror_gap([len(frame) for _, frame in self._mirrored])))
+        for type, frame in self._mirrored:
+            self._append_section(type, 1, frame)
 
 
 def begin_tables(stream: TableStream, sink: TableSink) -> list[UnfinishedTable]:
@@ -183,7 +199,7 @@ def begin_tables(stream: TableStream, sink: TableSink) -> list[UnfinishedTable]:
 
 
 def finish_tables(begun: Sequence[UnfinishedTable], sink: TableSink, global_seqno: int = 0) -> list[TableRecord]:
-    """Write properties and footers, sync and close each file. global_seqno: what readers add to the seqnos in the files. Errors as `write_tables`."""
+    """Write what ends each file, sync and close it. global_seqno: what readers add to the seqnos in the files. Errors as `write_tables`."""
     try:
         return [table.finish(sink, global_seqno) for table in begun]
     except BaseException:
