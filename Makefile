@@ -44,13 +44,13 @@ run: $(VENV)/built
 
 test: $(VENV)/tools
 	@echo "== testing with the kernels as built"
-	$(PY) -m pytest -q -n 2
+	$(PY) -m pytest -q -n 2 --dist worksteal
 
 test-pure: $(VENV)/tools
 	@echo "== testing a copy of the tree without compiled modules, in build/pure"
 	@rm -rf build/pure && mkdir -p build/pure
 	@git ls-files -z --cached --others --exclude-standard | tar -c --null -T - | tar -x -C build/pure
-	cd build/pure && LSMSQL_PURE=1 PYTHONPATH=$(CURDIR)/build/pure $(CURDIR)/$(PY) -m pytest -q -n 2 -p no:cacheprovider
+	cd build/pure && LSMSQL_PURE=1 PYTHONPATH=$(CURDIR)/build/pure $(CURDIR)/$(PY) -m pytest -q -n 2 --dist worksteal -p no:cacheprovider
 
 lint: $(VENV)/tools
 	$(VENV)/bin/ruff check .

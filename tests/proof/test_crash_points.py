@@ -89,7 +89,7 @@ def lazy_life(life: Life) -> None:
 @pytest.mark.parametrize("durability", ["normal", "off"])
 def test_without_syncs_a_power_loss_leaves_a_whole_earlier_state(durability: str) -> None:
     options = replace(TINY, durability=durability)
-    judge, _ = watched(options, lazy_life, None, limit=EVERY if LONG else 9, deep=100 if LONG else 250, deep_everywhere=LONG)
+    judge, _ = watched(options, lazy_life, None, limit=EVERY if LONG else 5, deep=100 if LONG else 250, deep_everywhere=LONG)
     print(judge)
     assert judge.opened > 200
 
@@ -97,7 +97,7 @@ def test_without_syncs_a_power_loss_leaves_a_whole_earlier_state(durability: str
 @pytest.mark.parametrize("durability", ["full", "normal"])
 def test_a_killed_process_loses_nothing_that_was_written(durability: str) -> None:
     """The machine goes on, so the page cache is the disk; then a power loss behind the recovery, which had shown what it found."""
-    judge, _ = watched(replace(TINY, durability=durability), short_life, None, limit=1, kill=1 if LONG else 8)
+    judge, _ = watched(replace(TINY, durability=durability), short_life, None, limit=1, kill=1 if LONG else 12)
     print(judge)
     assert judge.killed_images > 100
 

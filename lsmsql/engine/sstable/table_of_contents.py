@@ -104,7 +104,7 @@ def parse_sector(data: bytes, file_size: int) -> TableOfContents:
         raise ValueError("this is no SSTable")
     if version != FORMAT_VERSION or zero:
         raise ValueError(f"SSTable format version {version} is unknown; a newer version may have written it")
-    if count > SECTIONS_MAX or any(data[_HEAD.size + count * _ENTRY.size : _BODY_BYTES]):
+    if count > SECTIONS_MAX or data[_HEAD.size + count * _ENTRY.size : _BODY_BYTES].strip(b"\0"):
         raise ValueError(f"table of contents of {count} sections makes no sense")
     sections = tuple(_section(*_ENTRY.unpack_from(data, _HEAD.size + number * _ENTRY.size)) for number in range(count))
     end = 0
