@@ -265,7 +265,8 @@ class CommitLine(WriteLine):
             self._arena.abandon()
             prepared.complete = False
             prepared.trees = trees
-            self._write_prepare(prepared, payload)
+            # Synced whatever the durability: a power loss that took this record and left the one before it would make the host's commit mean that.
+            self._write_prepare(prepared, payload, "full")
 
     def _write_prepare(self, prepared: PreparedCommit, payload: bytes, durability: str | None = None) -> None:
         arena, wal = self._arena, self._wal
