@@ -265,3 +265,18 @@ def test_properties_that_contradict_the_file_are_refused(made: Made) -> None:
     refuse(made, forged(made, file_id=2), "not 1")
     refuse(made, forged(made, min_seqno=4, global_seqno=1, max_seqno=4), "global seqno")
     refuse(made, forged(made, min_seqno=6), "seqno bounds")
+
+
+def test_a_table_of_contents_that_contradicts_the_file_is_refused(made: Made) -> None:
+    data, _, _, sections = made
+
+    def with_contents(contents: TableOfContents) -> bytes:
+        return data[:-CONTENTS_BYTES] + contents.pack()
+
+    first, *others = sections.sections
+    refuse(made, with_contents(replace(sections, file_id=2)), "this is table 2, not 1")
+    refuse(made, with_contents(replace(sections, database_id=bytes(16))), "another database")
+    refuse(made, with_contents(replace(sections, sections=(replace(first, frames=first.frames + 1), *others))), "frames")
+    refuse(made, with_contents(replace(sections, sections=(replace(first, size=first.size - 1), *others))), "data section")
+    refuse(made, with_contents(replace(sections, sections=(replace(first, offset=1, size=first.size - 1), *others))), "begin with its data")
+    refuse(made, with_contents(replace(sections, sections=tuple(others))), "begin with its data")

@@ -38,7 +38,9 @@ class TableFile:
         self.repairs = repairs
         self.contents = self._read_contents()
         data = self.contents.find(SectionType.DATA)
-        self.data_bytes = data.size if data else 0
+        if data is None or data.offset:
+            self.damaged(self.file.size() - CONTENTS_BYTES, "the table does not begin with its data section")
+        self.data_bytes, self._data_frames = data.size, data.frames
         self.properties = self._mirrored_section(SectionType.PROPERTIES, parse_properties)
         self.parity = self.properties.parity
         self._scheme = ParityScheme.of_code(self.parity)
@@ -90,6 +92,8 @@ class TableFile:
         count = int.from_bytes(index[:4], "little")
         if len(index) < 4 + 4 * count or count != self.properties.blocks:
             raise ValueError(f"it is of {count} blocks, but the table has {self.properties.blocks}")
+        if count != self._data_frames:
+            raise ValueError(f"it is of {count} blocks, but the data section has {self._data_frames} frames")
         if sum(struct.unpack_from(f"<{count}I", index, 4)) != self.data_bytes:
             raise ValueError("it does not describe the data section")
         return index
@@ -190,6 +194,8 @@ def _open_file(fs: FileSystem, directory: str, file_id: int, keyring: Keyring | 
         source = TableFile(file, keyring.cipher(file_id) if keyring else None, repairs)
         if source.contents.file_id != file_id or source.properties.file_id != file_id:
             source.damaged(source.offset_of(SectionType.PROPERTIES), f"this is table {source.contents.file_id}, not {file_id}")
+        if source.contents.database_id != source.properties.database_id:
+            source.damaged(source.offset_of(SectionType.PROPERTIES), "the properties are of another database than the table of contents")
     except BaseException:
         file.close()
         raise
