@@ -123,6 +123,16 @@ def check_writers(engine: Any, before: list[int], said: str) -> None:
             assert {key for key in tree if key.startswith(b"%d/" % me)} == expected, f"{said}: writer {me} at {number}"
 
 
+def assert_whole(view: Any, trees: list[Any], rows: int, dice: random.Random, reverse: bool) -> None:
+    """Both trees together have every row once, in order, however the scans are cut."""
+    scans = [view.scan(tree, reverse=reverse) for tree in trees]
+    first = [scan.fill(dice.randrange(1, 8)) for scan in scans]
+    found = [some + list(scan) for some, scan in zip(first, scans, strict=True)]
+    assert sorted(key for tree in found for key, _ in tree) == [b"%03d" % number for number in range(rows)]
+    assert all(key == b"%03d" % int(value) for tree in found for key, value in tree)
+    assert all([key for key, _ in tree] == sorted((key for key, _ in tree), reverse=reverse) for tree in found)
+
+
 @pytest.mark.parametrize("durability", ["full", "off"])
 def test_readers_never_see_a_commit_by_halves(durability: str) -> None:
     """Rows move between two trees, so their number and their sum stay the same in every view, and in every scan that goes on meanwhile."""
@@ -156,14 +166,9 @@ def test_readers_never_see_a_commit_by_halves(durability: str) -> None:
             while not done.is_set():
                 reads[0] += 1
                 reverse = dice.random() < 0.5
+                keys = [b"%03d" % dice.randrange(rows) for _ in range(10)]
                 with engine.read_view() as view:
-                    scans = [view.scan(tree, reverse=reverse) for tree in trees]
-                    first = [scan.fill(dice.randrange(1, 8)) for scan in scans]
-                    found = [some + list(scan) for some, scan in zip(first, scans, strict=True)]
-                    assert sorted(key for tree in found for key, _ in tree) == [b"%03d" % number for number in range(rows)]
-                    assert all(key == b"%03d" % int(value) for tree in found for key, value in tree)
-                    assert all([key for key, _ in tree] == sorted((key for key, _ in tree), reverse=reverse) for tree in found)
-                    keys = [b"%03d" % dice.randrange(rows) for _ in range(10)]
+                    assert_whole(view, trees, rows, dice, reverse)
                     both = [view.get_many(tree, keys) for tree in trees]
                     assert all((one is None) != (other is None) for one, other in zip(*both, strict=True))
                 for key in keys:  # Without a view each get is of its own moment, but never of a torn one.
