@@ -23,7 +23,7 @@ from .properties import Properties
 from .table_of_contents import Section, SectionType, TableOfContents, mirror_gap, padding
 
 _SECTION_LEVEL = 1
-_BLOOM_LEVEL_MAX = 1  # Above lie tables that are merged again soon: building BuRR would cost more than its bits are worth.
+_BLOOM_LEVEL_MAX = 1  # Tables up to it are merged again soon: building BuRR would cost more than its bits are worth.
 
 
 def _now_us() -> int:
