@@ -9,7 +9,7 @@ from collections.abc import Sequence
 import apsw
 
 from ..errors import Error
-from . import repair
+from . import repair, sstable
 
 
 def parser() -> argparse.ArgumentParser:
@@ -17,6 +17,7 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(prog="lsmsql", description="Look after SQLite databases with lsm tables.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
     repair.add_to(commands)
+    sstable.add_to(commands)
     return top
 
 

@@ -9,6 +9,7 @@ from . import plain
 from ._choice import compiled_kernels
 from .chunk import Chunk, TableSummary
 from .kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
+from .plain.table import parse_index
 
 _kernels = compiled_kernels() or plain
 COMPILED = _kernels is not plain
@@ -23,6 +24,7 @@ Scan = _kernels.Scan
 SortedRows = _kernels.SortedRows
 Table = _kernels.Table
 TableStream = _kernels.TableStream
+count_maybe = _kernels.count_maybe
 decode_block = _kernels.decode_block
 encode_block = _kernels.encode_block
 get = _kernels.get
@@ -50,9 +52,11 @@ __all__ = [
     "Table",
     "TableStream",
     "TableSummary",
+    "count_maybe",
     "decode_block",
     "encode_block",
     "get",
     "get_entry",
     "get_many",
+    "parse_index",
 ]

@@ -155,6 +155,24 @@ def read_header(path: str, offset: int, data: Bytes, type: int) -> FrameHeader:
     return FrameHeader(type, flags, codec, epoch, dictionary, stored, raw, digest)
 
 
+def peek_header(data: Bytes) -> tuple[FrameHeader, ParityScheme] | None:
+    """The header at the start of `data`, whatever kind of frame it is of, and the parity that it speaks of; None where its own check fails.
+
+    For those who look at a frame of which they know nothing else. xor(d) is told as rs(d,1), whose bytes are the same."""
+    if len(data) < HEADER_BYTES:
+        return None
+    magic, kind, flags, codec, parity, epoch, dictionary, stored, raw, digest, check = _HEADER.unpack_from(data)
+    if magic != MAGIC or check != checksum32(data[:_CHECKED_BYTES]):
+        return None
+    scheme = ParityScheme("rs", (parity & 31) + 1, (parity >> 5) + 1) if flags & FLAG_PARITY else ParityScheme()
+    return FrameHeader(kind, flags, codec, epoch, dictionary, stored, raw, digest), scheme
+
+
+def check_frame(path: str, offset: int, stored: Bytes, type: int, parity: ParityScheme, repairs: Repairs | None = None) -> None:
+    """Everything about a frame that can be checked without the key: as `open_payload`, but for decryption."""
+    _verified_or_repaired(path, offset, stored, type, parity, repairs) if parity else _verified(path, offset, stored, type, 0, FLAG_ENCRYPTED)
+
+
 def _checked_header(
     path: str, offset: int, data: Bytes, type: int, flags_max: int = FLAG_ENCRYPTED, scheme: int = 0
 ) -> tuple[int, int, int, int, int, int, bytes]:
@@ -222,9 +240,11 @@ def open_payload(
     return codec, raw, payload
 
 
-def _verified(path: str, offset: int, frame: Bytes, type: int, scheme: int) -> tuple[int, int, int, int, Bytes]:
+def _verified(
+    path: str, offset: int, frame: Bytes, type: int, scheme: int, flags_max: int = FLAG_ENCRYPTED | FLAG_PARITY
+) -> tuple[int, int, int, int, Bytes]:
     """(flags, codec, epoch, raw length, payload as stored) of a frame, without its parity, whose header and payload match their checks."""
-    flags, codec, epoch, _, stored, raw, digest = _checked_header(path, offset, frame, type, FLAG_ENCRYPTED | FLAG_PARITY, scheme)
+    flags, codec, epoch, _, stored, raw, digest = _checked_header(path, offset, frame, type, flags_max, scheme)
     if stored != len(frame) - HEADER_BYTES:
         raise CorruptionError(path, offset, f"frame holds {len(frame) - HEADER_BYTES} payload bytes instead of {stored}")
     payload: Bytes = frame[HEADER_BYTES:]

@@ -92,7 +92,7 @@ class Table:
         self.global_seqno = global_seqno
         self.smallest = smallest
         self._filter = open_filter(filter_bytes)
-        self.sizes, self.block_entries, minima, maxima, self.masks, self.last_keys = _parse_index(index)
+        self.sizes, self.block_entries, minima, maxima, self.masks, self.last_keys = parse_index(index)
         self.max_seqnos = [seqno + global_seqno for seqno in maxima]
         self.offsets = list(accumulate(self.sizes, initial=0))
         self.blocks = len(self.sizes)
@@ -225,8 +225,8 @@ def get_many(memtables: Sequence[Memtable], levels: Levels, keys: Sequence[bytes
     return [get(memtables, levels, key, seqno) for key in keys]
 
 
-def _parse_index(index: bytes) -> tuple[list[int], list[int], list[int], list[int], list[int], list[bytes]]:
-    """Frame sizes, entries, min and max seqnos, kind masks and last keys of the blocks."""
+def parse_index(index: bytes) -> tuple[list[int], list[int], list[int], list[int], list[int], list[bytes]]:
+    """Frame sizes, entries, min and max seqnos, kind masks and last keys of the blocks; ValueError, naming the check, for bytes that are no index."""
     count = int.from_bytes(index[:4], "little")
     fixed = 4 + count * 27
     if len(index) < fixed or not count:
