@@ -19,6 +19,7 @@ $(VENV)/bin/python:
 	@echo "== making $(VENV)"
 	@command -v $(PYTHON) >/dev/null || { command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq python3 python3-venv python3-dev; }
 	@command -v cc >/dev/null || { command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq gcc libc6-dev python3-dev; } || echo "no C compiler: the pure Python kernels will be used"
+	@echo '#include <sqlite3ext.h>' | cc -E - >/dev/null 2>&1 || { command -v apt-get >/dev/null && apt-get update -qq && apt-get install -y -qq libsqlite3-dev; } || echo "no SQLite headers: tables will be reached through APSW's classes"
 	$(PYTHON) -m venv $(VENV) || { rm -rf $(VENV); apt-get install -y -qq python3-venv && $(PYTHON) -m venv $(VENV); }
 	$(PY) -m pip install -q --upgrade pip setuptools wheel "cython>=3.1"
 
@@ -26,6 +27,7 @@ $(VENV)/built: $(VENV)/bin/python $(SOURCES)
 	@echo "== installing lsmsql and building its kernels"
 	$(PY) -m pip install -q --no-build-isolation -e .
 	@$(PY) -c "from lsmsql.engine.kernel import COMPILED; print('== kernels:', 'compiled' if COMPILED else 'left out, plain Python does their work')"
+	@$(PY) -c "from lsmsql._compiled import bridge_module; print('== bridge to SQLite:', 'compiled' if bridge_module() else 'left out, APSW does its work')"
 	@touch $@
 
 $(VENV)/tools: $(VENV)/built

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -16,6 +17,13 @@ from setuptools import Extension, setup
 from setuptools.command.build_ext import build_ext
 
 COMPILED_MODULES = (
+    "lsmsql.bridge.cursor_cy",
+    "lsmsql.bridge.entry_cy",
+    "lsmsql.bridge.errors_cy",
+    "lsmsql.bridge.index_info_cy",
+    "lsmsql.bridge.table_cy",
+    "lsmsql.bridge.update_cy",
+    "lsmsql.bridge.values_cy",
     "lsmsql.engine.kernel.arena_cy",
     "lsmsql.engine.kernel.block_cy",
     "lsmsql.engine.kernel.block_decode_cy",
@@ -67,7 +75,18 @@ class OptionalBuild(build_ext):
 
     def build_extension(self, ext: Extension) -> None:
         with self._optional(ext.name):
+            if ext.name.startswith("lsmsql.bridge."):
+                self._require_header("sqlite3ext.h", "libsqlite3-dev")
             super().build_extension(ext)
+
+    def _require_header(self, name: str, package: str) -> None:
+        with tempfile.TemporaryDirectory() as scratch:
+            probe = Path(scratch, "probe.c")
+            probe.write_text(f"#include <{name}>\n")
+            try:
+                self.compiler.compile([str(probe)], output_dir=scratch)
+            except Exception as error:
+                raise RuntimeError(f"no usable {name} (Debian: {package})") from error
 
     def get_outputs(self) -> list[str]:
         return [output for output in super().get_outputs() if Path(output).exists()]
@@ -89,7 +108,7 @@ class OptionalBuild(build_ext):
             if REQUIRE_COMPILED:
                 raise
             reason = str(error)[:100]  # A compiler's whole command line helps nobody; with LSMSQL_REQUIRE_COMPILED=1 it is shown.
-            print(f"warning: left out {what}, the plain Python twin will be used: {reason}", file=sys.stderr)
+            print(f"warning: left out {what}, plain Python will do its work: {reason}", file=sys.stderr)
 
 
 def extensions() -> list[Any]:

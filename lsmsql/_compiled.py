@@ -15,3 +15,10 @@ def compiled_module(name: str) -> Any:
         return import_module(name)
     except ImportError:
         return None
+
+
+def bridge_module() -> Any:
+    """The module that SQLite loads as an extension, or None: it or a kernel was not built, or LSMSQL_PURE=1 or LSMSQL_BRIDGE=0 does without."""
+    if os.environ.get("LSMSQL_BRIDGE") == "0" or compiled_module("lsmsql.engine.kernel.compiled") is None:
+        return None
+    return compiled_module("lsmsql.bridge.entry_cy")

@@ -9,6 +9,7 @@ from typing import Any
 
 import apsw
 
+from . import bridge
 from .errors import UsageError
 from .options import Options
 from .vtab import functions, introspection, module
@@ -54,7 +55,9 @@ class Connection(apsw.Connection):
             raise
 
     def _prepare(self) -> None:
-        for part in (module, functions, introspection):
+        if not bridge.load(self, module.Module(self.session)):
+            module.register(self, self.session)
+        for part in (functions, introspection):
             part.register(self, self.session)
         with suppress(apsw.BusyError):  # Whoever keeps it is using it, or is making it as well.
             if file_of(self, "main") and not self.readonly("main") and not self.pragma("page_count"):

@@ -19,7 +19,10 @@ hypothesis.settings.load_profile("lsmsql")
 
 def pytest_configure(config: pytest.Config) -> None:
     if os.environ.get("LSMSQL_REQUIRE_COMPILED") == "1":
+        from lsmsql._compiled import bridge_module
         from lsmsql.engine import kernel
 
         if not kernel.COMPILED:
             raise pytest.UsageError("LSMSQL_REQUIRE_COMPILED=1, but the compiled kernels are not there")
+        if bridge_module() is None:
+            raise pytest.UsageError("LSMSQL_REQUIRE_COMPILED=1, but the bridge is not there")

@@ -22,6 +22,15 @@ class Module:
         self._session = session
 
     def Create(self, connection: apsw.Connection, _module: str, schema_name: str, table_name: str, *arguments: str) -> tuple[str, Table]:
+        connection.vtab_config(apsw.SQLITE_VTAB_CONSTRAINT_SUPPORT, 1)
+        return self.create(connection, schema_name, table_name, arguments)
+
+    def Connect(self, connection: apsw.Connection, _module: str, schema_name: str, table_name: str, *_arguments: str) -> tuple[str, Table]:
+        connection.vtab_config(apsw.SQLITE_VTAB_CONSTRAINT_SUPPORT, 1)
+        return self.connect(connection, schema_name, table_name)
+
+    def create(self, connection: apsw.Connection, schema_name: str, table_name: str, arguments: tuple[str, ...]) -> tuple[str, Table]:
+        """What CREATE VIRTUAL TABLE does: the declaration for SQLite, and the table."""
         schema = TableSchema.from_arguments(table_name, arguments)
         _try_declaration(schema)
         catalog = Catalog(connection, schema_name)
@@ -33,11 +42,12 @@ class Module:
         # A new tree each time, never one of an earlier table of this name: a DROP may yet be rolled back.
         tree = engine.sql_tree(f"sql:{table_name}:{uuid.uuid4().hex}")
         catalog.add(table_name, tree.name, schema.to_text())
-        declaration, table = self._table(connection, schema_name, schema, tree.name)
+        declaration, table = self._table(schema_name, schema, tree.name)
         table.transaction.begin(table)  # SQLite takes it as begun: it will call Sync and Commit, and no Begin.
         return declaration, table
 
-    def Connect(self, connection: apsw.Connection, _module: str, schema_name: str, table_name: str, *_arguments: str) -> tuple[str, Table]:
+    def connect(self, connection: apsw.Connection, schema_name: str, table_name: str) -> tuple[str, Table]:
+        """What SQLite's first use of a table that exists does: the declaration for SQLite, and the table."""
         self._session.recognize(schema_name)
         engine = self._session.engine(schema_name)
         catalog = Catalog(connection, schema_name)
@@ -55,10 +65,9 @@ class Module:
                 if tree_name not in newest.trees():
                     raise stale_snapshot()  # Dropped since the moment that this transaction reads at.
             raise UsageError(f"lsm: the rows of table {table_name} are missing: {where} do not fit together")
-        return self._table(connection, schema_name, TableSchema.from_text(table_name, definition), tree_name)
+        return self._table(schema_name, TableSchema.from_text(table_name, definition), tree_name)
 
-    def _table(self, connection: apsw.Connection, schema_name: str, schema: TableSchema, tree_name: str) -> tuple[str, Table]:
-        connection.vtab_config(apsw.SQLITE_VTAB_CONSTRAINT_SUPPORT, 1)
+    def _table(self, schema_name: str, schema: TableSchema, tree_name: str) -> tuple[str, Table]:
         engine = self._session.engine(schema_name)
         tree = engine.sql_tree(tree_name, create=False)
         return schema.declaration(), Table(self._session, schema_name, schema, tree, self._session.transaction(engine, schema_name))

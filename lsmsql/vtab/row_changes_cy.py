@@ -58,20 +58,21 @@ class RowChanges:
         self._last_rowid = None
         self._last_rowid_serial = -1
 
-    def insert(self, rowid, fields):
-        """What UpdateInsertRow does: the rowid of the new row, or what last_insert_rowid() is to stay."""
+    # mode: what `vtab_on_conflict()` says in the statement. SkipRow: OR IGNORE leaves this row out.
+
+    def insert(self, rowid, fields, mode: cython.int):
+        """What UpdateInsertRow does: the rowid of the new row, or what last_insert_rowid() is to stay. SkipRow."""
         try:
             if self._keys is None:
-                return self._insert_by_rowid(rowid, fields)
-            return self._insert_by_key(fields)
+                return self._insert_by_rowid(rowid, fields, mode)
+            return self._insert_by_key(fields, mode)
         except SkipRow:
-            self._session.given_rowid = before = self._connection.last_insert_rowid()
-            return before
+            raise
         except BaseException as error:
-            self._undo(error)
+            self._undo(error, mode)
             raise
 
-    def delete(self, row):
+    def delete(self, row, mode: cython.int):
         """What UpdateDeleteRow does."""
         try:
             self._refuse_history()
@@ -82,39 +83,36 @@ class RowChanges:
                 if row == self._last_rowid:
                     self._last_rowid = None
         except BaseException as error:
-            self._undo(error)
+            self._undo(error, mode)
             raise
 
-    def change(self, row, new_row, fields):
-        """What UpdateChangeRow does."""
+    def change(self, row, new_row, fields, mode: cython.int):
+        """What UpdateChangeRow does. SkipRow."""
         try:
-            self._change(row, new_row, fields)
+            self._change(row, new_row, fields, mode)
         except SkipRow:
-            pass
+            raise
         except BaseException as error:
-            self._undo(error)
+            self._undo(error, mode)
             raise
 
-    def _undo(self, error):
-        fails = self._connection.vtab_on_conflict() == apsw.SQLITE_FAIL
+    def _undo(self, error, mode):
+        fails = mode == apsw.SQLITE_FAIL
         self._transaction.undo(keep=fails and obeys_conflict_clause(error))
 
     @cython.cfunc
-    def _insert_by_key(self, fields):
-        connection = self._connection
-        mode: cython.int = connection.vtab_on_conflict()
+    def _insert_by_key(self, fields, mode: cython.int):
         self._refuse_hidden(fields)
         values = self._writer.insert_values(fields, mode)
         key = self._writer.key_of(values)
-        result = connection.last_insert_rowid()  # There is no rowid, and whatever is returned becomes the last one.
+        result = self._connection.last_insert_rowid()  # There is no rowid, and whatever is returned becomes the last one.
         if mode != _REPLACE and self._pending.get(self._tree, key) is not None:
             self._conflict(mode)
         self._pending.put(self._tree, key, self._codec.encode(values))
         return result
 
     @cython.cfunc
-    def _insert_by_rowid(self, rowid, fields):
-        mode: cython.int = self._connection.vtab_on_conflict()
+    def _insert_by_rowid(self, rowid, fields, mode: cython.int):
         self._refuse_hidden(fields)
         alias = self._table.schema.rowid_column
         given = rowid if alias is None or fields[alias] is None else fields[alias]
@@ -143,8 +141,7 @@ class RowChanges:
         if mode != apsw.SQLITE_REPLACE:
             raise self._writer.not_unique(mode)
 
-    def _change(self, row, new_row, fields):
-        mode = self._connection.vtab_on_conflict()
+    def _change(self, row, new_row, fields, mode):
         self._refuse_history()
         pending, tree, writer = self._pending, self._tree, self._writer
         old_key = encode_rowid(row) if self._keys is None else row

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any
 
 import apsw
@@ -14,7 +15,7 @@ from .plan import Plan, key_parts
 from .planner import Choice, Constraint, choose, operator_name
 from .row_changes_cy import RowChanges
 from .row_codec_cy import RowDecoder
-from .row_writer_cy import RowWriter
+from .row_writer_cy import RowWriter, SkipRow
 from .schema import TableSchema
 
 if TYPE_CHECKING:
@@ -27,7 +28,8 @@ _LIMITS = (apsw.SQLITE_INDEX_CONSTRAINT_LIMIT, apsw.SQLITE_INDEX_CONSTRAINT_OFFS
 
 
 class Table:
-    """reads_history: the last cursor that told SQLite which row it stands on reads the past (so the row may not be changed)."""
+    """changes: carries out INSERT, UPDATE and DELETE.
+    reads_history: the last cursor that told SQLite which row it stands on reads the past (so the row may not be changed)."""
 
     def __init__(self, session: Session, schema_name: str, schema: TableSchema, tree: Tree, transaction: Transaction) -> None:
         self.session = session
@@ -44,7 +46,7 @@ class Table:
         self.keys = self._writer.keys
         self._choices: dict[object, tuple[Choice, str] | None] = {}
         self._prepared: dict[str, PreparedPlan] = {}
-        self._changes = RowChanges(self, self._writer)
+        self.changes = RowChanges(self, self._writer)
 
     # Reading
 
@@ -107,13 +109,19 @@ class Table:
     # Writing
 
     def UpdateInsertRow(self, rowid: int | None, fields: Sequence[Any]) -> int:
-        return self._changes.insert(rowid, fields)  # type: ignore[no-any-return]
+        mode = self._connection.vtab_on_conflict()
+        try:
+            return self.changes.insert(rowid, fields, mode)  # type: ignore[no-any-return]
+        except SkipRow:
+            self.session.given_rowid = before = self._connection.last_insert_rowid()
+            return before
 
     def UpdateDeleteRow(self, row: Any) -> None:
-        self._changes.delete(row)
+        self.changes.delete(row, self._connection.vtab_on_conflict())
 
     def UpdateChangeRow(self, row: Any, new_row: Any, fields: Sequence[Any]) -> None:
-        self._changes.change(row, new_row, fields)
+        with suppress(SkipRow):
+            self.changes.change(row, new_row, fields, self._connection.vtab_on_conflict())
 
     # Transactions
 

@@ -247,7 +247,7 @@ class Generator:
             values = [self.value() for _ in range(3)]
             return Statement("INSERT INTO p VALUES (?, ?, ?)", tuple(values))
         mode = pick(["", "", "", "", "OR REPLACE ", "OR REPLACE ", "OR IGNORE ", "OR FAIL ", "OR ABORT ", "OR ROLLBACK "])
-        # Exception: changes() counts rows that OR IGNORE left out.
+        # Exception: through APSW changes() counts rows that OR IGNORE left out.
         counts = "IGNORE" not in mode
         columns = list(shape.columns)
         if self.random.random() < 0.25:
@@ -297,7 +297,7 @@ class Generator:
                 where = pick([where, "", f" WHERE {t.key[0]} >= {literal(self.value())}"])
             bound = bound[: sum("?" in text for text in sets)]
             return Statement(f"UPDATE {mode}t SET {', '.join(sets)}{where}", tuple(bound), counts=mode not in ("OR IGNORE ", "OR REPLACE "))
-        # Exception: changes() counts rows that OR IGNORE left as they were, or that OR REPLACE had removed before their turn came.
+        # Exception: changes() counts rows that OR IGNORE left as they were (through APSW), or that OR REPLACE had removed before their turn came.
         return Statement(
             f"UPDATE {mode}t SET {', '.join(sets)}{self.where(t, bound, 0.95)}", tuple(bound), counts=mode not in ("OR IGNORE ", "OR REPLACE ")
         )

@@ -1,7 +1,7 @@
 """The same statements on an ordinary and on an lsm table of the same schema: rows with types, error class, changes().
 
 Exceptions, all of them named in docs/sql.md and marked in generator.py: an explicit NULL for a column with a default; changes() after
-OR IGNORE, and after UPDATE OR REPLACE that removed rows before their turn. Ordinary twins of keyed tables are WITHOUT ROWID.
+OR IGNORE where APSW is the host, and after UPDATE OR REPLACE that removed rows before their turn. Ordinary twins of keyed tables are WITHOUT ROWID.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lsmsql.connection import Connection, connect
 
 from .generator import SHAPES, Generator, Shape, Statement
 
-SEEDS = range(4)
+SEEDS = range(3)
 STATEMENTS = 250
 
 
@@ -26,7 +26,8 @@ def typed(rows: list[Any]) -> list[Any]:
 class Twins:
     """Two connections that must answer alike."""
 
-    def __init__(self, t: Shape, u: Shape, push_down: bool) -> None:
+    def __init__(self, t: Shape, u: Shape, push_down: bool, host: str) -> None:
+        self.host = host
         self.ordinary = apsw.Connection(":memory:")
         self.lsm: Connection = connect(":memory:")
         self.lsm.session.push_down = push_down
@@ -38,11 +39,12 @@ class Twins:
         self.history: list[str] = []
 
     def run(self, connection: apsw.Connection, statement: Statement) -> tuple[str, list[Any], int]:
+        counts = statement.counts or (self.host == "bridge" and "OR IGNORE" in statement.sql)
         try:
             rows = typed(connection.execute(statement.sql, statement.bindings).fetchall())
         except apsw.Error as error:
             return type(error).__name__, [], -1
-        return "", rows if statement.total else sorted(rows), connection.changes() if statement.counts else -1
+        return "", rows if statement.total else sorted(rows), connection.changes() if counts else -1
 
     def check(self, statement: Statement) -> None:
         self.history.append(f"{statement.sql}   {statement.bindings}")
@@ -68,12 +70,12 @@ class Twins:
 @pytest.mark.parametrize("push_down", [True, False], ids=["push-down", "scan"])
 @pytest.mark.parametrize("seed", SEEDS)
 @pytest.mark.parametrize("shape", SHAPES, ids=lambda shape: shape.name)
-def test_generated_statements_agree(shape: Shape, seed: int, push_down: bool) -> None:
-    number = seed * 1000 + SHAPES.index(shape)
+def test_generated_statements_agree(shape: Shape, seed: int, push_down: bool, host: str) -> None:
+    number = (seed * 2 + (host == "bridge")) * 1000 + SHAPES.index(shape)
     print("seed", number)
     other = SHAPES[(number * 7 + 3) % len(SHAPES)]
     generator = Generator(number, shape, other)
-    twins = Twins(shape, other, push_down)
+    twins = Twins(shape, other, push_down, host)
     for _ in range(8):
         twins.check(generator.insert())
     for n in range(STATEMENTS):
