@@ -115,6 +115,16 @@ def show_filter(dump: TableDump, options: argparse.Namespace) -> None:
     print(f"  false positives: {found.false_positives} of {found.asked} ({found.false_positives / found.asked:.3%})")
 
 
+def show_ranges(dump: TableDump, options: argparse.Namespace) -> None:
+    for start, end, seqnos in dump.range_tombstones():
+        print(f"{start!r} to {end!r} at {', '.join(map(str, seqnos))}")
+
+
+def show_blobs(dump: TableDump, options: argparse.Namespace) -> None:
+    for file in dump.blob_files():
+        print(f"blob file {file.file_id}: {file.values} values, {file.raw_bytes} bytes, {file.stored_bytes} stored")
+
+
 def _mask(mask: int) -> str:
     names = [kind.name.lower() for kind in Kind if mask & 1 << kind]
     return ",".join(names + (["several versions of a key"] if mask & DUPLICATES else []))
@@ -127,5 +137,7 @@ SHOWS = {
     "blocks": (show_blocks, "every block's header, and whether it is whole (needs no key)"),
     "entries": (show_entries, "every version of every key"),
     "hex": (show_hex, "one block's header and bytes as they are in the file (needs no key)"),
+    "ranges": (show_ranges, "the range tombstones, in fragments"),
+    "blobs": (show_blobs, "the blob files that the table points into"),
     "filter": (show_filter, "what the filter is made of, and how often it errs"),
 }

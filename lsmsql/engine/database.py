@@ -110,12 +110,14 @@ class Database(Readable):
         sql = name.startswith(SQL_PREFIX)
         return self._tree(name, create and not sql, writable=not sql)
 
-    def sql_tree(self, name: str, create: bool = True) -> Tree:
-        """For the SQL layer: as `tree`, with the right to write to the trees whose names start with "sql:"."""
-        require_name(name)
-        return self._tree(name, create, writable=True)
+    def sql_tree(self, name: str, create: bool = True, schema: str = "") -> Tree:
+        """For the SQL layer: as `tree`, with the right to write to the trees whose names start with "sql:".
 
-    def _tree(self, name: str, create: bool, writable: bool) -> Tree:
+        schema: the statement that a new tree's table is made by, which stands in each of its SSTables."""
+        require_name(name)
+        return self._tree(name, create, writable=True, schema=schema)
+
+    def _tree(self, name: str, create: bool, writable: bool, schema: str = "") -> Tree:
         self._require_open()
         refuse_reentry(self._naming)
         with self._naming:
@@ -128,7 +130,7 @@ class Database(Readable):
                     raise UsageError(f"there is no tree {name!r}")
                 self._commits.check()
                 tree_id = self._version.next_tree_id
-                self._edit(VersionEdit(trees_created=((tree_id, name),)))
+                self._edit(VersionEdit(trees_created=((tree_id, name),), schemas_set=((tree_id, schema),) if schema else ()))
             writer = self._commits if writable else Refusal(f"tree {name!r} belongs to SQL: write to it through its table")
             tree = self._trees[name, writable] = Tree(self, self._published, tree_id, name, writer)
             return tree

@@ -127,7 +127,9 @@ class ReadOnlyDatabase(Readable):
                 tree = follower.trees[name] = Tree(self, follower.published, tree_id, name, self._refusal)
             return tree
 
-    sql_tree = tree
+    def sql_tree(self, name: str, create: bool = False, schema: str = "") -> Tree:
+        """As `tree`: nothing is made here."""
+        return self.tree(name, create)
 
     # For the SQL layer.
 

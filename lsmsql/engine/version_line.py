@@ -103,6 +103,7 @@ class VersionLine:
             options=self.options,
             tree_id=tree_id,
             tree_name=version.trees.get(tree_id, ""),
+            schema=version.schemas.get(tree_id, ""),
             level=level,
             edit_number=version.number,
             pace=pace,

@@ -40,7 +40,7 @@ class Module:
         engine = self._session.engine(schema_name, create=True)
         self._session.require_writable(engine)
         # A new tree each time, never one of an earlier table of this name: a DROP may yet be rolled back.
-        tree = engine.sql_tree(f"sql:{table_name}:{uuid.uuid4().hex}")
+        tree = engine.sql_tree(f"sql:{table_name}:{uuid.uuid4().hex}", schema=schema.statement())
         catalog.add(table_name, tree.name, schema.to_text())
         declaration, table = self._table(schema_name, schema, tree.name)
         table.transaction.begin(table)  # SQLite takes it as begun: it will call Sync and Commit, and no Begin.

@@ -57,6 +57,10 @@ class TableSchema:
             parts.append("strict=on")
         return ", ".join(parts)
 
+    def statement(self) -> str:
+        """The CREATE VIRTUAL TABLE that makes the table anew."""
+        return f"CREATE VIRTUAL TABLE {always_quote(self.name)} USING lsm({self.to_text()})"
+
     @property
     def has_rowid(self) -> bool:
         return not self.key

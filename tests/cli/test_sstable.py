@@ -82,7 +82,7 @@ def test_a_whole_table_is_shown_whole(tmp_path: Path, ask: Ask, key: str | None,
 
 def test_without_the_key_it_shows_what_is_not_encrypted_and_says_what_is(tmp_path: Path, ask: Ask) -> None:
     path = table(tmp_path, "secret", parity="xor(3)")
-    for show in SHOWS:
+    for show in set(SHOWS) - {"ranges", "blobs"}:
         code, out, err = ask(show, path, *(["1"] if show == "hex" else []))
         if show in NEEDS_NO_KEY:
             assert (code, err) == (0, "") and out

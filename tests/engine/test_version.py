@@ -135,3 +135,13 @@ def test_an_edit_that_does_not_fit_is_refused(name: str) -> None:
     with pytest.raises(ValueError, match=message):
         version.apply(edit)
     assert version == before
+
+
+def test_a_tree_keeps_its_schema_until_it_is_dropped() -> None:
+    version = Version().apply(VersionEdit(trees_created=((1, "one"), (2, "two")), schemas_set=((2, "CREATE"),)))
+    assert version.schemas == {2: "CREATE"}
+    assert version.apply(VersionEdit(trees_dropped=(1,))).schemas == {2: "CREATE"}
+    assert version.apply(VersionEdit(trees_dropped=(2,))).schemas == {}
+    for wrong in ((3, "x"), (1, ""), (1, "x" * ((1 << 20) + 1))):
+        with pytest.raises(ValueError):
+            version.apply(VersionEdit(schemas_set=(wrong,)))

@@ -5,9 +5,10 @@
     2 table removed u64   3 WAL added u64   4 WAL removed u64   5 tree created: u32 id, name   6 tree dropped u32
     7 snapshot set: u64 seqno, name   8 snapshot released: name   9 floor u64   10 next file id u64   11 last seqno u64
     15 WAL synced: u64 file id, u64 bytes   16 seqno of the last prepared commit that was committed u64
+    17 schema of a tree: u32 id, text
 
 A whole version is the edit that makes it from nothing, and 12 next tree id u64, 13 edit number u64, 14 options text.
-Tags 1 to 8 may repeat, the others stand once at most. Names and texts are UTF-8.
+Tags 1 to 8 and 17 may repeat, the others stand once at most. Names and texts are UTF-8.
 """
 
 from __future__ import annotations
@@ -29,6 +30,7 @@ _SEQNO = struct.Struct("<Q")
 
 _ADDED, _REMOVED, _WAL_ADDED, _WAL_REMOVED, _TREE_CREATED, _TREE_DROPPED, _SNAPSHOT_SET, _SNAPSHOT_RELEASED = range(1, 9)
 _FLOOR, _NEXT_FILE_ID, _LAST_SEQNO, _NEXT_TREE_ID, _NUMBER, _OPTIONS, _WAL_SYNCED, _HOST_SEQNO = range(9, 17)
+_SCHEMA_SET = 17
 
 _MANY = {
     _ADDED: "added",
@@ -36,6 +38,7 @@ _MANY = {
     _WAL_ADDED: "wals_added",
     _WAL_REMOVED: "wals_removed",
     _TREE_CREATED: "trees_created",
+    _SCHEMA_SET: "schemas_set",
     _TREE_DROPPED: "trees_dropped",
     _SNAPSHOT_SET: "snapshots_set",
     _SNAPSHOT_RELEASED: "snapshots_released",
@@ -66,6 +69,7 @@ def encode_version(version: Version, options_text: str) -> bytes:
         added=tuple(version.tables()),
         wals_added=version.wals,
         trees_created=tuple(sorted(version.trees.items())),
+        schemas_set=tuple(sorted(version.schemas.items())),
         snapshots_set=tuple(sorted(version.snapshots.items())),
         floor=version.floor,
         next_file_id=version.next_file_id,
@@ -99,6 +103,7 @@ def _fields(edit: VersionEdit) -> list[tuple[int, bytes]]:
     fields += [(_WAL_ADDED, pack_number(file_id)) for file_id in edit.wals_added]
     fields += [(_WAL_REMOVED, pack_number(file_id)) for file_id in edit.wals_removed]
     fields += [(_TREE_CREATED, _TREE.pack(tree_id) + name.encode("utf-8")) for tree_id, name in edit.trees_created]
+    fields += [(_SCHEMA_SET, _TREE.pack(tree_id) + text.encode("utf-8")) for tree_id, text in edit.schemas_set]
     fields += [(_TREE_DROPPED, _TREE.pack(tree_id)) for tree_id in edit.trees_dropped]
     fields += [(_SNAPSHOT_SET, _SEQNO.pack(seqno) + name.encode("utf-8")) for name, seqno in edit.snapshots_set]
     fields += [(_SNAPSHOT_RELEASED, name.encode("utf-8")) for name in edit.snapshots_released]
@@ -134,12 +139,12 @@ def _unpack(tag: int, content: bytes) -> Any:
         if len(content) != _TREE.size:
             raise ValueError(f"a tree id takes {_TREE.size} bytes, not {len(content)}")
         return _TREE.unpack(content)[0]
-    if tag in (_TREE_CREATED, _SNAPSHOT_SET):
-        number = _TREE if tag == _TREE_CREATED else _SEQNO
+    if tag in (_TREE_CREATED, _SCHEMA_SET, _SNAPSHOT_SET):
+        number = _SEQNO if tag == _SNAPSHOT_SET else _TREE
         if len(content) < number.size:
             raise ValueError(f"field {tag} of {len(content)} bytes is too short")
         name = content[number.size :].decode("utf-8")
-        return (number.unpack_from(content)[0], name) if tag == _TREE_CREATED else (name, number.unpack_from(content)[0])
+        return (name, number.unpack_from(content)[0]) if tag == _SNAPSHOT_SET else (number.unpack_from(content)[0], name)
     return content.decode("utf-8") if tag == _SNAPSHOT_RELEASED else unpack_number(content)
 
 

@@ -14,6 +14,7 @@ __all__ = ["LEVELS", "NAME_BYTES_MAX", "NO_TABLES", "TREES_MAX", "Levels", "Tabl
 
 TREES_MAX = 65_536
 NAME_BYTES_MAX = 1024  # Of a tree or snapshot, in UTF-8; at least 1.
+SCHEMA_BYTES_MAX = 1 << 20
 FILE_ID_MAX = (1 << 63) - 1
 
 Levels = tuple[tuple[TableRecord, ...], ...]
@@ -22,7 +23,8 @@ NO_TABLES: Levels = ((),) * LEVELS
 
 @dataclass(frozen=True, slots=True)
 class Version:
-    """trees: id -> name. levels: tree id -> its 7 levels; level 0 newest first by (max_seqno, file_id), deeper ones ascending and disjoint.
+    """trees: id -> name. schemas: tree id -> text, of SQL's trees the statement that made the table.
+    levels: tree id -> its 7 levels; level 0 newest first by (max_seqno, file_id), deeper ones ascending and disjoint.
     wals: live WALs, ascending. snapshots: name -> seqno. floor: below it only named snapshots are readable. next_tree_id, next_file_id:
     nothing at or above was ever used. last_seqno: the highest flushed or ingested. wal_synced: file id of a WAL and the bytes of it that were
     synced before the last edit that said so. host_seqno: of the last prepared commit that was committed and flushed. number: of the last edit
@@ -30,6 +32,7 @@ class Version:
     """
 
     trees: Mapping[int, str] = field(default_factory=dict)
+    schemas: Mapping[int, str] = field(default_factory=dict)
     levels: Mapping[int, Levels] = field(default_factory=dict)
     wals: tuple[int, ...] = ()
     snapshots: Mapping[str, int] = field(default_factory=dict)
@@ -74,6 +77,7 @@ class Version:
             raise ValueError(f"the WAL {wal_synced[0]} that was synced is not reserved: the next id is {next_file_id}")
         return Version(
             trees=trees,
+            schemas=self._schemas_after(edit, trees),
             levels=levels,
             wals=wals,
             snapshots=self._snapshots_after(edit),
@@ -108,6 +112,18 @@ class Version:
         if len(trees) > TREES_MAX:
             raise ValueError(f"more than {TREES_MAX} trees")
         return trees, next_tree_id
+
+    def _schemas_after(self, edit: VersionEdit, trees: Mapping[int, str]) -> Mapping[int, str]:
+        if not edit.schemas_set and not edit.trees_dropped:
+            return self.schemas
+        schemas = {tree_id: text for tree_id, text in self.schemas.items() if tree_id in trees}
+        for tree_id, text in edit.schemas_set:
+            if tree_id not in trees:
+                raise ValueError(f"a schema of tree {tree_id}, which there is not")
+            if not 1 <= len(text.encode("utf-8")) <= SCHEMA_BYTES_MAX:
+                raise ValueError(f"a schema has 1 to {SCHEMA_BYTES_MAX} bytes in UTF-8, not {len(text.encode('utf-8'))}")
+            schemas[tree_id] = text
+        return schemas
 
     def _levels_after(self, edit: VersionEdit, trees: Mapping[int, str]) -> Mapping[int, Levels]:
         if trees is self.trees and not edit.added and not edit.removed:

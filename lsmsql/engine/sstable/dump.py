@@ -15,8 +15,10 @@ from ..storage.block_frame import FLAG_ENCRYPTED, HEADER_BYTES, FrameHeader, Fra
 from ..storage.encryption import FileCipher
 from ..storage.filesystem import File
 from ..storage.parity import METADATA, Repairs
+from .blob_files import LinkedBlobFile, parse_blob_files
 from .filter_statistics import FilterStatistics, filter_statistics
 from .properties import Properties, parse_properties
+from .range_tombstones import Fragment, parse_fragments
 from .table_of_contents import CONTENTS_BYTES, SECTOR_BYTES, Section, SectionType, TableOfContents, parse_sector
 
 T = TypeVar("T")
@@ -130,6 +132,14 @@ class TableDump:
         except ValueError as error:
             raise CorruptionError(self.path, None, f"filter makes no sense: {error}") from None
 
+    def range_tombstones(self) -> tuple[Fragment, ...]:
+        """Those that the table holds, in fragments."""
+        return self._optional(SectionType.RANGE_TOMBSTONES, parse_fragments)
+
+    def blob_files(self) -> tuple[LinkedBlobFile, ...]:
+        """Those that the table points into."""
+        return self._optional(SectionType.BLOB_FILES, parse_blob_files)
+
     # Blocks and entries.
 
     def blocks(self) -> Iterator[BlockLine]:
@@ -206,6 +216,9 @@ class TableDump:
                     self.repairs.add(self.path, first.offset or 0)
                 return found
         raise first or CorruptionError(self.path, None, f"the table has no {type.name.lower()} section")
+
+    def _optional(self, type: SectionType, parse: Callable[[bytes], tuple[T, ...]]) -> tuple[T, ...]:
+        return self._section(type, parse) if self.contents().find(type) is not None else ()
 
     def _require_key(self, offset: int) -> None:
         """KeyUnavailableError for an encrypted frame without a key."""

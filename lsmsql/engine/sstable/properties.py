@@ -11,13 +11,15 @@ from ...parity_scheme import ParityScheme
 from ..kernel.kinds import SEQNO_MAX
 from ..manifest.tagged_fields import pack_fields, pack_number, pack_numbers, unpack_number, unpack_numbers, unpack_single
 
-PROPERTIES_FORMAT = 4
+PROPERTIES_FORMAT = 5
 
 
 @dataclass(frozen=True, slots=True)
 class Properties:
     """database_id: 16 bytes. edit_number: of the manifest's last durable edit when the table was finished. keys: distinct user keys.
-    min_seqno, max_seqno: as in the file, before global_seqno is added. data_bytes: of the data frames; raw_bytes: of user keys and values.
+    min_seqno, max_seqno: as in the file, before global_seqno is added. They, smallest and largest are of entries and range tombstones together:
+    `largest` may be where a range tombstone ends, which is beyond the last key that it reaches.
+    data_bytes: of the data frames; raw_bytes: of user keys and values.
     created_us: microseconds since the Unix epoch. replaced: file ids of the tables that this one was merged from. options: as text.
 
     On disk tagged fields (tagged_fields.py): the tag is the attribute's place in this class, from 1; numbers are u64, hash_ratio is text.
@@ -51,6 +53,10 @@ class Properties:
     block_layout: str
     restart_interval: int  # this and the next of rows only
     hash_ratio: float
+    schema: str  # the statement that made an SQL table, "" for others
+    range_tombstones: int  # fragments in the section of them
+    sentinel: int  # 1: the one entry only stands for the range tombstones (sentinel.py)
+    blob_files: int  # linked ones
 
     def pack(self) -> bytes:
         return pack_fields(PROPERTIES_FORMAT, [(tag, _pack(getattr(self, name))) for tag, name in _TAGS.items()])
@@ -64,6 +70,8 @@ def parse_properties(data: bytes) -> Properties:
         raise ValueError(f"impossible seqno bounds {properties.min_seqno} to {properties.max_seqno}")
     if properties.block_layout not in BLOCK_LAYOUTS:
         raise ValueError(f"unknown block layout {properties.block_layout!r}")
+    if properties.sentinel > 1 or (properties.sentinel and (not properties.range_tombstones or properties.entries != 1)):
+        raise ValueError("a sentinel that stands for nothing")
     ParityScheme.of_code(properties.parity)
     return properties
 

@@ -16,7 +16,9 @@ from ..storage.filenames import FileKind, file_name
 from ..storage.filesystem import Bytes, File, FileSystem
 from ..storage.keyring import Keyring
 from ..storage.parity import METADATA, Repairs
+from .blob_files import LinkedBlobFile, parse_blob_files
 from .properties import Properties, parse_properties
+from .range_tombstones import Fragment, parse_fragments, seqno_bounds
 from .table_of_contents import CONTENTS_BYTES, SECTOR_BYTES, SectionType, TableOfContents, parse_sector
 
 T = TypeVar("T")
@@ -82,6 +84,29 @@ class TableFile:
         except CorruptionError:
             self.filter_lost = True
             return b""
+
+    def range_tombstones(self) -> tuple[Fragment, ...]:
+        """Ascending; CorruptionError unless they are what the properties say, and within the table's bounds."""
+        return self._optional_section(SectionType.RANGE_TOMBSTONES, self.properties.range_tombstones, self._parse_fragments)
+
+    def blob_files(self) -> tuple[LinkedBlobFile, ...]:
+        """Ascending; CorruptionError unless there are as many as the properties say."""
+        return self._optional_section(SectionType.BLOB_FILES, self.properties.blob_files, parse_blob_files)
+
+    def _parse_fragments(self, data: bytes) -> tuple[Fragment, ...]:
+        fragments, bounds = parse_fragments(data), self.properties
+        low, high = seqno_bounds(fragments)
+        keys = bounds.smallest <= fragments[0].start and fragments[-1].end <= bounds.largest
+        if not (keys and bounds.min_seqno <= low <= high <= bounds.max_seqno):
+            raise ValueError("range tombstones reach beyond the table's bounds")
+        return fragments
+
+    def _optional_section(self, type: SectionType, count: int, parse: Callable[[bytes], tuple[T, ...]]) -> tuple[T, ...]:
+        """The parts of a section that stands where there are any; CorruptionError unless there are `count`."""
+        found = self._mirrored_section(type, parse) if self.contents.find(type) is not None else ()
+        if len(found) != count:
+            self.damaged(self.offset_of(type), f"{type.name.lower()} section has {len(found)} parts, but the properties say {count}")
+        return found
 
     def offset_of(self, type: SectionType) -> int:
         """Where a section is that an error is about."""
@@ -161,6 +186,10 @@ def open_table(
     source = _open_file(fs, directory, record.file_id, keyring, repairs)
     try:
         _check(source, record, source.file.size(), database_id)
+        source.blob_files()
+        if source.range_tombstones():  # The kernels would leave them out of their answers.
+            place = source.offset_of(SectionType.RANGE_TOMBSTONES)
+            raise CorruptionError(source.path, place, "the table holds range tombstones, which this version cannot apply", "open it by a newer one")
         table = _kernel_table(source, record, cache)
         found = table.entries, table.smallest, table.largest, table.min_seqno, table.max_seqno
         if found != (record.entries, record.smallest, record.largest, record.min_seqno, record.max_seqno):

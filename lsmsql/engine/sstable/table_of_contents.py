@@ -37,6 +37,8 @@ class SectionType(IntEnum):
     INDEX = 2
     FILTER = 3
     PROPERTIES = 4
+    RANGE_TOMBSTONES = 8
+    BLOB_FILES = 9
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
+from ...errors import UsageError
 from ...options import Options
 from ...parity_scheme import ParityScheme
 from ..kernel import Chunk, FilterKind, TableStream, TableSummary
@@ -19,7 +20,9 @@ from ..storage.filenames import FileKind, file_name
 from ..storage.filesystem import File, FileSystem
 from ..storage.keyring import Keyring
 from ..storage.parity import METADATA
+from .blob_files import LinkedBlobFile, pack_blob_files
 from .properties import Properties
+from .range_tombstones import Fragment, pack_fragments, seqno_bounds
 from .table_of_contents import Section, SectionType, TableOfContents, mirror_gap, padding
 
 _SECTION_LEVEL = 1
@@ -34,7 +37,8 @@ def _now_us() -> int:
 class TableSink:
     """Where tables go and what they say of themselves.
 
-    new_file_id: called once for each file. edit_number: the manifest's last durable edit. replaced: file ids of a compaction's inputs.
+    new_file_id: called once for each file. schema: the statement that made an SQL table's tree.
+    edit_number: the manifest's last durable edit. replaced: file ids of a compaction's inputs.
     pace: called after each chunk with the bytes written, between two writes; what it raises ends the writing. clock: microseconds.
     """
 
@@ -48,6 +52,7 @@ class TableSink:
     tree_name: str
     level: int
     edit_number: int
+    schema: str = ""
     replaced: tuple[int, ...] = ()
     pace: Callable[[int], None] | None = None
     clock: Callable[[], int] = _now_us
@@ -92,15 +97,21 @@ def write_tables(stream: TableStream, sink: TableSink) -> list[TableRecord]:
 
 
 class UnfinishedTable:
-    """A table whose data is written and whose properties are not: an ingested one, before its seqno is known."""
+    """A table whose data is written and whose properties are not: an ingested one, before its seqno is known.
+
+    What its sink says of whose table it is and how it is written is frozen here: UsageError where `finish` is told otherwise."""
 
     def __init__(self, sink: TableSink) -> None:
+        self._frozen = _frozen(sink)
         self.file_id = sink.new_file_id()
         self.cipher: FileCipher | None = sink.keyring.cipher(self.file_id) if sink.keyring else None
         self.parity = _parity(sink.options)
         self.path = sink.fs.join(sink.directory, file_name(FileKind.SSTABLE, self.file_id))
         self.size = 0
         self.summary: TableSummary | None = None
+        self.range_tombstones: tuple[Fragment, ...] = ()
+        self.blob_files: tuple[LinkedBlobFile, ...] = ()
+        self.sentinel = False
         self._sections: list[Section] = []
         self._mirrored: list[tuple[SectionType, bytes]] = []  # sections that will stand twice
         self._file: File = sink.fs.create(self.path)
@@ -119,6 +130,8 @@ class UnfinishedTable:
 
     def end_data(self, summary: TableSummary) -> None:
         """Append filter and index."""
+        if self.summary is not None:
+            raise UsageError(f"{self.path}: the data of the table has ended already")
         if self.size != summary.data_bytes:
             raise RuntimeError(f"{self.path}: {self.size} bytes of frames, but the index describes {summary.data_bytes}")
         self.summary = summary
@@ -127,11 +140,26 @@ class UnfinishedTable:
             self._append_section(SectionType.FILTER, 0, self._frame(FrameType.FILTER, summary.filter))
         self._append_mirrored(SectionType.INDEX, summary.index)
 
+    def attach(self, *, range_tombstones: Sequence[Fragment] = (), blob_files: Sequence[LinkedBlobFile] = (), sentinel: bool = False) -> None:
+        """What else the table holds, to be written by `finish`. sentinel: its one entry only stands for the range tombstones."""
+        self.range_tombstones = tuple(range_tombstones)
+        self.blob_files = tuple(blob_files)
+        self.sentinel = sentinel
+
     def finish(self, sink: TableSink, global_seqno: int) -> TableRecord:
-        """Append properties, mirrors and table of contents, sync, close."""
-        summary = self.summary
-        assert summary is not None
-        self._append_mirrored(SectionType.PROPERTIES, _properties(sink, self.file_id, summary, global_seqno).pack())
+        """Append the other sections, properties, mirrors and table of contents, sync, close. UsageError, or ValueError for what is attached,
+        where that cannot be."""
+        if _frozen(sink) != self._frozen:
+            raise UsageError(f"{self.path}: a table's configuration is frozen at its first key")
+        if self.range_tombstones and global_seqno:
+            raise UsageError(f"{self.path}: an ingested table has no range tombstones")
+        assert self.summary is not None
+        summary = self.summary = self._with_range_tombstones(self.summary)
+        if self.range_tombstones:
+            self._append_mirrored(SectionType.RANGE_TOMBSTONES, pack_fragments(self.range_tombstones))
+        if self.blob_files:
+            self._append_mirrored(SectionType.BLOB_FILES, pack_blob_files(self.blob_files))
+        self._append_mirrored(SectionType.PROPERTIES, _properties(sink, self, summary, global_seqno).pack())
         self._append_mirrors()
         contents = TableOfContents(self.file_id, sink.database_id, tuple(self._sections))
         self.append(bytes(padding(self.size)) + contents.pack())
@@ -149,6 +177,20 @@ class UnfinishedTable:
             min_seqno=summary.min_seqno + global_seqno,
             max_seqno=summary.max_seqno + global_seqno,
             global_seqno=global_seqno,
+        )
+
+    def _with_range_tombstones(self, summary: TableSummary) -> TableSummary:
+        """The summary with the bounds of the range tombstones in it."""
+        fragments = self.range_tombstones
+        if not fragments:
+            return summary
+        low, high = seqno_bounds(fragments)
+        return replace(
+            summary,
+            smallest=min(summary.smallest, fragments[0].start),
+            largest=max(summary.largest, fragments[-1].end),
+            min_seqno=min(summary.min_seqno, low),
+            max_seqno=max(summary.max_seqno, high),
         )
 
     def discard(self, fs: FileSystem) -> None:
@@ -230,10 +272,14 @@ def _compression_level(options: Options) -> int:
     return options.compression_level if options.compression == "zstd" else 0
 
 
-def _properties(sink: TableSink, file_id: int, summary: TableSummary, global_seqno: int) -> Properties:
+def _frozen(sink: TableSink) -> tuple[object, ...]:
+    return sink.fs, sink.directory, sink.database_id, sink.keyring, sink.options, sink.tree_id, sink.tree_name, sink.schema
+
+
+def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, global_seqno: int) -> Properties:
     return Properties(
         database_id=sink.database_id,
-        file_id=file_id,
+        file_id=table.file_id,
         tree_id=sink.tree_id,
         tree_name=sink.tree_name,
         edit_number=sink.edit_number,
@@ -260,4 +306,8 @@ def _properties(sink: TableSink, file_id: int, summary: TableSummary, global_seq
         block_layout=sink.options.block_layout,
         restart_interval=sink.options.restart_interval,
         hash_ratio=float(sink.options.hash_ratio),
+        schema=sink.schema,
+        range_tombstones=len(table.range_tombstones),
+        sentinel=int(table.sentinel),
+        blob_files=len(table.blob_files),
     )

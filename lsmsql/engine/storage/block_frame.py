@@ -36,6 +36,8 @@ class FrameType(IntEnum):
     MANIFEST = 5
     KEYS = 6
     FOOTER = 7
+    RANGE_TOMBSTONES = 8
+    BLOB_FILES = 9
 
 
 HEADER_BYTES = 40
