@@ -82,6 +82,7 @@ def show_blocks(dump: TableDump, options: argparse.Namespace) -> None:
     for line in dump.blocks():
         header, number = line.header, line.number if line.number >= 0 else "?"
         about = f"raw {header.raw_length:>9} codec {header.codec} flags {header.flags} epoch {header.epoch}" if header else ""
+        about += f" dictionary {header.dictionary:#010x}" if header and header.dictionary else ""
         print(f"{number:>7} at {line.offset:>12} {line.size:>9} bytes  {about}  {line.state}")
 
 

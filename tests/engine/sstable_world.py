@@ -11,6 +11,7 @@ from lsmsql.engine.manifest.version import TableRecord
 from lsmsql.engine.sstable.reader import close_table, open_table
 from lsmsql.engine.sstable.table_of_contents import SECTOR_BYTES, TableOfContents, parse_sector
 from lsmsql.engine.sstable.writer import TableSink, table_stream, write_tables
+from lsmsql.engine.storage.dictionary import Dictionary
 from lsmsql.engine.storage.filesystem import FileSystem
 from lsmsql.engine.storage.keyring import Keyring
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
@@ -64,11 +65,16 @@ def rows(count: int, width: int = 20, prefix: bytes = b"SECRETKEY") -> list[tupl
 
 
 def write(
-    fs: FileSystem, commits: Iterable[tuple[int, Sequence[Operation]]], keyring: Keyring | None = None, options: Options = SMALL, **more: Any
+    fs: FileSystem,
+    commits: Iterable[tuple[int, Sequence[Operation]]],
+    keyring: Keyring | None = None,
+    options: Options = SMALL,
+    dictionary: Dictionary | None = None,
+    **more: Any,
 ) -> list[TableRecord]:
     """Flush some commits, keeping every version."""
     source, _arena = memtable(commits)
-    stream = table_stream([source], options, encrypted=keyring is not None, floor=0)
+    stream = table_stream([source], options, encrypted=keyring is not None, floor=0, dictionary=dictionary)
     return write_tables(stream, sink(fs, keyring, options, **more))
 
 

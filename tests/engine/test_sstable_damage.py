@@ -25,6 +25,7 @@ from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from lsmsql.engine.storage.parity import METADATA, Repairs
 from lsmsql.errors import CorruptionError
 
+from ..storage.dictionary_world import json_dictionary, trained
 from .manifest_world import damaged
 from .sstable_world import DATABASE_ID, DIRECTORY, close, contents, contents_of, lookup, memory, new_keyring, opened, rows, write
 
@@ -33,11 +34,12 @@ PATH = f"{DIRECTORY}/000001.sst"
 Made = tuple[bytes, TableRecord, Keyring | None, TableOfContents]
 
 
-@pytest.fixture(scope="module", params=["plain", "encrypted"])
+@pytest.fixture(scope="module", params=["plain", "encrypted", "plain with a dictionary", "encrypted with a dictionary"])
 def made(request: pytest.FixtureRequest) -> Made:
     fs = memory()
-    keyring = new_keyring(fs) if request.param == "encrypted" else None
-    (record,) = write(fs, [(5, ITEMS)], keyring)
+    keyring = new_keyring(fs) if "encrypted" in request.param else None
+    dictionary = trained([b"".join(row) for row in ITEMS] * 4, 512) if "dictionary" in request.param else None
+    (record,) = write(fs, [(5, ITEMS)], keyring, dictionary=dictionary)
     data = fs.read(PATH)
     return data, record, keyring, contents_of(data)
 
@@ -94,7 +96,7 @@ def places_of_padding(made: Made) -> set[int]:
 def test_any_damaged_byte_is_noticed_or_read_through(made: Made) -> None:
     data, record, keyring, _ = made
     blocks = section(made, SectionType.DATA)
-    first = [section(made, type) for type in (SectionType.FILTER, SectionType.INDEX, SectionType.PROPERTIES)]
+    first = [one for one in made[3].sections if one.type != SectionType.DATA and not one.copy]
     frames = {offset for one in first for offset in range(one.offset, one.offset + METADATA.frame_length(one.size))}
     padded = places_of_padding(made)
     for offset in range(len(data)):
@@ -126,7 +128,9 @@ def test_any_lost_sector_behind_the_data_is_read_through(made: Made) -> None:
 
 def test_two_lost_copies_are_corruption(made: Made) -> None:
     data, record, keyring, _ = made
-    for type in (SectionType.INDEX, SectionType.PROPERTIES):
+    mirrored = {one.type for one in made[3].sections if one.copy}
+    assert mirrored >= {SectionType.INDEX, SectionType.PROPERTIES}
+    for type in mirrored:
         first, second = (section(made, type, copy) for copy in (0, 1))
         bad = data[: first.offset] + bytes(first.size) + data[first.end :]
         said, table = answers(bad, record, keyring)
@@ -191,20 +195,25 @@ def test_damaged_property_bytes_are_other_properties_or_refused(made: Made) -> N
 # Files that are whole by their checksums, and yet make no sense
 
 
-def forged(made: Made, index: bytes | None = None, **properties: object) -> bytes:
-    """The file with another index, or other properties, and everything else as it should be."""
+def forged(made: Made, index: bytes | None = None, dictionary: bytes | None = None, **properties: object) -> bytes:
+    """The file with another index, dictionary (b"": none), or other properties, and everything else as it should be."""
     data, record, keyring, sections = made
     fs = MemoryFileSystem({PATH: data})
     table = opened(fs, record, keyring)
     source = table.source
     cipher = source.cipher
     raw_index = source.index() if index is None else index
+    if dictionary is None:
+        dictionary = source.dictionary.content if source.dictionary else b""
     raw_properties = replace(source.properties, **properties).pack()  # type: ignore[arg-type]
     close(table)
     frames = {
         SectionType.INDEX: seal_frame(FrameType.INDEX, raw_index, cipher=cipher, parity=METADATA),
+        SectionType.DICTIONARY: seal_frame(FrameType.DICTIONARY, dictionary, cipher=cipher, parity=METADATA),
         SectionType.PROPERTIES: seal_frame(FrameType.PROPERTIES, raw_properties, cipher=cipher, parity=METADATA),
     }
+    if not dictionary:
+        del frames[SectionType.DICTIONARY]
     whole = data[: section(made, SectionType.INDEX).offset]
     written = [one for one in sections.sections if one.end <= len(whole)]
     for copy in (0, 1):
@@ -265,6 +274,21 @@ def test_properties_that_contradict_the_file_are_refused(made: Made) -> None:
     refuse(made, forged(made, file_id=2), "not 1")
     refuse(made, forged(made, min_seqno=4, global_seqno=1, max_seqno=4), "global seqno")
     refuse(made, forged(made, min_seqno=6), "seqno bounds")
+
+
+def test_a_dictionary_that_is_not_the_one_is_refused(made: Made) -> None:
+    with_one = made[3].find(SectionType.DICTIONARY) is not None
+    learned = json_dictionary()
+    if with_one:
+        refuse(made, forged(made, dictionary=b""), "no dictionary section")
+        refuse(made, forged(made, dictionary=b"no dictionary"), "dictionary section makes no sense: not a zstd dictionary")
+        refuse(made, forged(made, dictionary=learned.content), f"it is dictionary {learned.id:#010x} instead of")
+        data = forged(made, dictionary=learned.content, dictionary_id=learned.id)
+    else:
+        refuse(made, forged(made, dictionary_id=5), "no dictionary section")
+        data = forged(made, dictionary=learned.content, dictionary_id=learned.id)
+    said, _ = answers(data, replace(made[1], size=len(data)), made[2])
+    assert said[0] == ("corrupt" if with_one else "right") and "wrong" not in said
 
 
 def test_a_table_of_contents_that_contradicts_the_file_is_refused(made: Made) -> None:

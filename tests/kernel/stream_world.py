@@ -15,6 +15,7 @@ from lsmsql.engine.kernel._choice import compiled_kernels
 from lsmsql.engine.kernel.chunk import Chunk, TableSummary
 from lsmsql.engine.kernel.kinds import FilterKind, Kind
 from lsmsql.engine.storage.block_frame import FrameType, frame_payload, open_payload
+from lsmsql.engine.storage.dictionary import Dictionary
 from lsmsql.engine.storage.parity import ParityScheme, Repairs
 from lsmsql.errors import CorruptionError
 
@@ -39,8 +40,9 @@ def compiled() -> ModuleType:
 class MemorySource:
     """A BlockSource over bytes. sealed: frames were made by `seal`, which turns each byte over and adds OVERHEAD bytes."""
 
-    def __init__(self, data: bytes, sealed: bool = False, parity: ParityScheme | None = None) -> None:
+    def __init__(self, data: bytes, sealed: bool = False, parity: ParityScheme | None = None, dictionary: Dictionary | None = None) -> None:
         self.data = data
+        self.dictionary = dictionary
         self.scheme = parity or ParityScheme()
         self.parity = self.scheme.code
         self.repairs = Repairs()
@@ -57,7 +59,8 @@ class MemorySource:
         return self.data[offset : offset + size]
 
     def open(self, ordinal: int, offset: int, frame: bytes) -> tuple[int, int, bytes]:
-        codec, raw_length, payload = open_payload("memory", offset, frame, FrameType.DATA, None, ordinal, self.scheme, self.repairs)
+        known = self.dictionary.id if self.dictionary else 0
+        codec, raw_length, payload = open_payload("memory", offset, frame, FrameType.DATA, None, ordinal, self.scheme, self.repairs, known)
         if not self.encrypted:
             return codec, raw_length, bytes(payload)
         opened = _unseal(ordinal, offset, bytes(payload))
@@ -70,11 +73,11 @@ class MemorySource:
 _TURNED = bytes(255 - byte for byte in range(256))
 
 
-def seal(ordinal: int, payload: tuple[int, int, bytes], parity: ParityScheme | None = None) -> bytes:
+def seal(ordinal: int, payload: tuple[int, int, bytes], parity: ParityScheme | None = None, dictionary: int = 0) -> bytes:
     """The frame of a chunk's payload as a source with sealed=True opens it; not a cipher, but as long as one."""
     codec, raw_length, data = payload
     sealed = ordinal.to_bytes(12, "little") + data.translate(_TURNED) + b"tag" + bytes(13)
-    return frame_payload(FrameType.DATA, sealed, raw_length if codec else len(sealed), codec, parity=parity)
+    return frame_payload(FrameType.DATA, sealed, raw_length if codec else len(sealed), codec, None, 0, dictionary, parity)
 
 
 def _unseal(ordinal: int, offset: int, sealed: bytes) -> bytes:
@@ -93,7 +96,7 @@ class FinishedTable:
     parity: ParityScheme = field(default_factory=ParityScheme)
 
     def open(self, kernels: Any, cache: Any, global_seqno: int = 0) -> Any:
-        source = MemorySource(self.frames, self.sealed, self.parity)
+        source = MemorySource(self.frames, self.sealed, self.parity, self.summary.dictionary)
         return kernels.Table(source, self.summary.index, self.summary.filter, self.summary.smallest, cache, global_seqno)
 
 
@@ -107,7 +110,7 @@ def drain(stream: Any, parity: int = 0) -> tuple[list[Chunk], list[FinishedTable
         chunks.append(chunk)
         assert chunk.first_block == blocks
         sealed = sealed or bool(chunk.payloads)
-        own = [seal(blocks + n, payload, scheme) for n, payload in enumerate(chunk.payloads)]
+        own = [seal(blocks + n, payload, scheme, chunk.dictionary) for n, payload in enumerate(chunk.payloads)]
         frames += chunk.frames + b"".join(own)
         blocks += len(own) if own else count_frames(chunk.frames, scheme)
         if chunk.table is not None:

@@ -15,7 +15,8 @@ PROGRAM = """
 import random
 from lsmsql.engine.kernel import libraries_cy
 libraries_cy.bind({direct})
-from tests.kernel.stream_world import compiled, make_world, drain, SETTINGS
+from tests.kernel.stream_world import compiled, make_tables, make_world, drain, SETTINGS
+from tests.storage.dictionary_world import json_dictionary, json_rows
 world = make_world(compiled(), 5, cache_bytes=2000)
 levels = compiled().Levels(world.levels)
 keys = sorted(world.versions)
@@ -24,6 +25,10 @@ for source in [*world.memtables, *(table for level in world.levels for table in 
     for level in (0, 1, 7):
         for chunk in drain(compiled().TableStream([source], **{{**SETTINGS, "compression_level": level, "block_bytes": 3000}}))[0]:
             digest ^= libraries_cy.xxh3_128(chunk.frames + repr(chunk.table).encode())
+learned = {{"compression_level": 3, "block_bytes": 3000, "dictionary": json_dictionary()}}
+(made,) = make_tables(compiled(), [compiled().SortedRows(json_rows(300))], **learned)
+assert len(list(compiled().Scan([], compiled().Levels([[made.open(compiled(), compiled().BlockCache(0))]]), None, None, 1 << 50))) == 300
+digest ^= libraries_cy.xxh3_128(made.frames)
 print(libraries_cy.DIRECT, digest)
 """
 

@@ -35,7 +35,7 @@ def test_every_compression_option_has_a_codec() -> None:
     assert set(CODECS) == set(COMPRESSIONS)
 
 
-@given(st.binary(max_size=2000) | st.binary(max_size=20).map(lambda piece: piece * 100), st.sampled_from(Codec), st.integers(1, 5))
+@given(st.binary(max_size=2000) | st.binary(max_size=20).map(lambda piece: piece * 100), st.sampled_from([Codec.NONE, Codec.ZSTD]), st.integers(1, 5))
 def test_round_trip(raw: bytes, codec: Codec, level: int) -> None:
     used, payload = compress(memoryview(raw), codec, level)
     assert len(payload) < len(raw) if used == Codec.ZSTD else bytes(payload) == raw

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ..storage.dictionary import Dictionary
 from .kinds import FilterKind
 
 
@@ -25,13 +26,18 @@ class TableSummary:
     data_bytes: int  # of frames in the file
     raw_bytes: int  # of user keys and values
     filter_kind: FilterKind = FilterKind.NONE
+    compression_level: int = 0  # of zstd, 0 for none
+    dictionary: Dictionary | None = None  # that some block was compressed with
 
 
 @dataclass
 class Chunk:
-    """Consecutive blocks of one table, the first being number `first_block`: ready frames, or payloads (codec, raw length, bytes) to be sealed."""
+    """Consecutive blocks of one table, the first being number `first_block`: ready frames, or payloads (codec, raw length, bytes) to be sealed.
+
+    dictionary: the id of the one that payloads of codec ZSTD_DICTIONARY were compressed with."""
 
     first_block: int
     frames: bytes
     payloads: list[tuple[int, int, bytes]]
     table: TableSummary | None  # set when these blocks end their table
+    dictionary: int = 0

@@ -6,13 +6,23 @@ cdef struct Scratch:  # one thread's working memory; zeroed to begin with, freed
     void* decompressor
     u8* raw
     size_t room
+    const void* learned  # the dictionary that is compressed with, and its id; NULL: none
+    u32 dictionary
+
+cdef struct Framed:  # what a header says of its payload
+    int codec
+    u32 raw_length
+    u32 stored
 
 cdef size_t frame_room(size_t raw_size) noexcept nogil  # bytes that frame_seal may write for a raw block
 # A whole DATA frame, but for the parity that its header speaks of (code: ParityScheme.code, 0: none); 0: no memory
 cdef size_t frame_seal(Scratch* scratch, int level, u32 parity, Data raw, size_t size, Room out) noexcept nogil
 cdef size_t payload_seal(Scratch* scratch, int level, Data raw, size_t size, Room out, int* codec) noexcept nogil  # payload alone; 0: no memory
-# FRAME_BAD unless an intact unencrypted DATA frame and its parity make these `size` bytes; the parity itself is not looked at.
-cdef int frame_check(Data frame, size_t size, u32 parity, int* codec, u32* raw_length, u32* stored) noexcept nogil
-# Decompresses into scratch (or points at the payload) and measures; the layout is good until the scratch is used again. A code of block_decode_cy.
-cdef int payload_decode(Scratch* scratch, int codec, u32 raw_length, Data payload, size_t size, Layout* layout) noexcept nogil
+# FRAME_BAD unless an intact unencrypted DATA frame and its parity make these `size` bytes; the parity itself is not looked at. dictionary: the id of
+# the only one that the frame may name.
+cdef int frame_check(Data frame, size_t size, u32 parity, u32 dictionary, Framed* found) noexcept nogil
+# learned: the dictionary, or NULL. Decompresses into scratch (or points at the payload) and measures; the layout is good until the scratch is used again. A code of block_decode_cy.
+cdef int payload_decode(
+    Scratch* scratch, const void* learned, int codec, u32 raw_length, Data payload, size_t size, Layout* layout
+) noexcept nogil
 cdef void scratch_free(Scratch* scratch) noexcept nogil

@@ -15,14 +15,17 @@ from cython.cimports.lsmsql.engine.kernel.libraries_cy import (
     hash64,
     hash128,
     zstd_compress,
+    zstd_compress_learned,
     zstd_content_size,
     zstd_create_compressor,
     zstd_create_decompressor,
     zstd_decompress,
+    zstd_decompress_learned,
     zstd_frame_size,
     zstd_free_compressor,
     zstd_free_decompressor,
     zstd_is_error,
+    zstd_learn,
 )
 from cython.cimports.lsmsql.engine.kernel.native import FRAME_HEADER, SLACK, U32_MAX, Hash128, Room, u8, u16, u32, u64
 from cython.cimports.lsmsql.engine.storage.parity_cy import parity_frame
@@ -34,6 +37,7 @@ _DATA = cython.declare(u8, 1)
 _FLAG_PARITY = cython.declare(u8, 2)
 _NONE = cython.declare(cython.int, 0)
 _ZSTD = cython.declare(cython.int, 1)
+_ZSTD_DICTIONARY = cython.declare(cython.int, 2)
 
 
 def frame_room(raw_size):
@@ -50,11 +54,19 @@ def payload_seal(scratch, level, raw, size, out, codec):
             scratch.compressor = zstd_create_compressor()
             if scratch.compressor == cython.NULL:
                 return 0
-        written = zstd_compress(scratch.compressor, out, frame_room(size) - FRAME_HEADER, raw, size, level)
+            if scratch.learned != cython.NULL and zstd_is_error(zstd_learn(scratch.compressor, level, scratch.learned)):
+                zstd_free_compressor(scratch.compressor)
+                scratch.compressor = cython.NULL
+                return 0
+        room: cython.size_t = frame_room(size) - FRAME_HEADER
+        if scratch.learned != cython.NULL:
+            written = zstd_compress_learned(scratch.compressor, out, room, raw, size, level, scratch.learned)
+        else:
+            written = zstd_compress(scratch.compressor, out, room, raw, size, level)
         if zstd_is_error(written):
             return 0  # The room suffices and the level was checked: only memory can have run out.
         if written < size:
-            codec[0] = _ZSTD
+            codec[0] = _ZSTD if scratch.learned == cython.NULL else _ZSTD_DICTIONARY
             return written
     memcpy(out, raw, size)
     return size
@@ -71,11 +83,13 @@ def frame_seal(scratch, level, parity, raw, size, out):
     if stored == 0:
         return 0
     memcpy(out, cython.address(_MAGIC), 2)
-    memcpy(out + 4, cython.address(zero), 8)  # Key epoch 0, no dictionary.
+    memcpy(out + 4, cython.address(zero), 8)  # Key epoch 0, and no dictionary unless it is used.
     out[2] = _DATA
     out[3] = _FLAG_PARITY if parity else 0
     out[4] = codec
     out[5] = parity & 0xFF
+    if codec == _ZSTD_DICTIONARY:
+        memcpy(out + 8, cython.address(scratch.dictionary), 4)
     memcpy(out + 12, cython.address(length), 4)
     memcpy(out + 16, cython.address(raw_length), 4)
     digest = hash128(out + FRAME_HEADER, stored)
@@ -85,40 +99,45 @@ def frame_seal(scratch, level, parity, raw, size, out):
     return FRAME_HEADER + stored
 
 
-def frame_check(frame, size, parity, codec, raw_length, stored):
+def frame_check(frame, size, parity, dictionary, found):
     magic: u16
     check: u32
-    dictionary: u32
+    named: u32
     digest: Hash128
-    found: Hash128
+    made: Hash128
     if parity:
         size = parity_frame((parity & 31) + 1, ((parity >> 5) & 7) + 1, size)
     if size < FRAME_HEADER:
         return FRAME_BAD
     memcpy(cython.address(magic), frame, 2)
-    memcpy(cython.address(dictionary), frame + 8, 4)
-    memcpy(stored, frame + 12, 4)
-    memcpy(raw_length, frame + 16, 4)
+    memcpy(cython.address(named), frame + 8, 4)
+    memcpy(cython.address(found.stored), frame + 12, 4)
+    memcpy(cython.address(found.raw_length), frame + 16, 4)
     memcpy(cython.address(digest), frame + 20, 16)
     memcpy(cython.address(check), frame + 36, 4)
-    codec[0] = frame[4]
+    found.codec = frame[4]
     if magic != _MAGIC or check != cython.cast(u32, hash64(frame, 36) & U32_MAX):
         return FRAME_BAD
     if frame[2] != _DATA or frame[3] != (_FLAG_PARITY if parity else 0) or frame[5] != (parity & 0xFF):
         return FRAME_BAD
-    if dictionary or codec[0] > _ZSTD or raw_length[0] > _RAW_MAX:
+    if found.codec > _ZSTD_DICTIONARY or found.raw_length > _RAW_MAX:
         return FRAME_BAD
-    if stored[0] != size - FRAME_HEADER or (codec[0] == _NONE and stored[0] != raw_length[0]):
+    if (named == 0 or named != dictionary) if found.codec == _ZSTD_DICTIONARY else named != 0:
         return FRAME_BAD
-    found = hash128(frame + FRAME_HEADER, stored[0])
-    return BLOCK_OK if found.low == digest.low and found.high == digest.high else FRAME_BAD
+    if found.stored != size - FRAME_HEADER or (found.codec == _NONE and found.stored != found.raw_length):
+        return FRAME_BAD
+    made = hash128(frame + FRAME_HEADER, found.stored)
+    return BLOCK_OK if made.low == digest.low and made.high == digest.high else FRAME_BAD
 
 
-def payload_decode(scratch, codec, raw_length, payload, size, layout):
+def payload_decode(scratch, learned, codec, raw_length, payload, size, layout):
     raw: Room
+    written: cython.size_t
     if codec == _NONE:
         return block_measure(payload, size, layout) if size == raw_length else PAYLOAD_BAD
-    if codec != _ZSTD or raw_length == 0 or raw_length > _RAW_MAX or raw_length > cython.cast(u64, size) * _RATIO_MAX:
+    if codec != _ZSTD and (codec != _ZSTD_DICTIONARY or learned == cython.NULL):
+        return PAYLOAD_BAD
+    if raw_length == 0 or raw_length > _RAW_MAX or raw_length > cython.cast(u64, size) * _RATIO_MAX:
         return PAYLOAD_BAD
     if zstd_content_size(payload, size) != raw_length or zstd_frame_size(payload, size) != size:
         return PAYLOAD_BAD
@@ -133,7 +152,11 @@ def payload_decode(scratch, codec, raw_length, payload, size, layout):
         scratch.decompressor = zstd_create_decompressor()
         if scratch.decompressor == cython.NULL:
             return BLOCK_NO_MEMORY
-    if zstd_decompress(scratch.decompressor, scratch.raw, raw_length, payload, size) != raw_length:
+    if codec == _ZSTD_DICTIONARY:
+        written = zstd_decompress_learned(scratch.decompressor, scratch.raw, raw_length, payload, size, learned)
+    else:
+        written = zstd_decompress(scratch.decompressor, scratch.raw, raw_length, payload, size)
+    if written != raw_length:
         return PAYLOAD_BAD
     return block_measure(scratch.raw, raw_length, layout)
 

@@ -1,9 +1,16 @@
-from .native cimport compress_t, content_size_t, create_t, decompress_t, frame_size_t, free_t, hash64_t, hash128_t, is_error_t
+from .native cimport (
+    compress_learned_t, compress_t, content_size_t, create_t, decompress_learned_t, decompress_t, frame_size_t, free_t, hash64_t, hash128_t,
+    is_error_t, learn_t,
+)
 
 cdef hash64_t hash64  # XXH3-64
 cdef hash128_t hash128  # XXH3-128
 cdef compress_t zstd_compress
 cdef decompress_t zstd_decompress
+# With a dictionary: zstd_learn once for each compressor, which from then on works with that level and dictionary only.
+cdef learn_t zstd_learn
+cdef compress_learned_t zstd_compress_learned
+cdef decompress_learned_t zstd_decompress_learned
 cdef create_t zstd_create_compressor
 cdef create_t zstd_create_decompressor
 cdef free_t zstd_free_compressor

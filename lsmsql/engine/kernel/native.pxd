@@ -62,6 +62,12 @@ ctypedef u64 (*hash64_t)(const void*, size_t) noexcept nogil
 ctypedef Hash128 (*hash128_t)(const void*, size_t) noexcept nogil
 ctypedef size_t (*compress_t)(void* context, void* out, size_t room, const void* data, size_t size, int level) noexcept nogil
 ctypedef size_t (*decompress_t)(void* context, void* out, size_t room, const void* data, size_t size) noexcept nogil
+ctypedef size_t (*learn_t)(void* context, int level, const void* learned) noexcept nogil
+ctypedef size_t (*compress_learned_t)(void* context, void* out, size_t room, const void* data, size_t size, int level, const void* learned) noexcept nogil
+ctypedef size_t (*decompress_learned_t)(void* context, void* out, size_t room, const void* data, size_t size, const void* learned) noexcept nogil
+ctypedef size_t (*compress2_t)(void* context, void* out, size_t room, const void* data, size_t size) noexcept nogil
+ctypedef size_t (*set_parameter_t)(void* context, int parameter, int value) noexcept nogil
+ctypedef size_t (*ref_dictionary_t)(void* context, const void* learned) noexcept nogil
 ctypedef void* (*create_t)() noexcept nogil
 ctypedef size_t (*free_t)(void* context) noexcept nogil
 ctypedef unsigned int (*is_error_t)(size_t code) noexcept nogil
@@ -134,6 +140,8 @@ cdef struct Tab:
     u64* offsets  # blocks + 1, of the frames in the file
     u32* sizes  # of the frames, parity included
     u32 parity  # ParityScheme.code of the frames, 0: none
+    u32 dictionary  # id of the one that frames may name, 0: none
+    const void* learned  # that dictionary, as zstd_decompress_learned takes it; the Table keeps it
     u32* entries
     u64* min_seqnos  # global seqno included
     u64* max_seqnos

@@ -63,11 +63,12 @@ cdef struct OpenTable:
     u64 payload_bytes
 
 cdef int table_parity(OpenTable* table, u32 code) except -1
+cdef int table_dictionary(OpenTable* table, object native, u32 id, int level) except -1
 cdef int table_add_key(OpenTable* table, Data key, u32 size) noexcept nogil
 cdef int table_close_block(OpenTable* table, u32 count) noexcept nogil
 cdef bytes table_frames(OpenTable* table)
 cdef list table_payloads(OpenTable* table)
-cdef object table_summary(OpenTable* table, object filter_kind)
+cdef object table_summary(OpenTable* table, object filter_kind, object dictionary)
 cdef void table_next_chunk(OpenTable* table) noexcept nogil
 cdef void table_start(OpenTable* table) noexcept nogil
 cdef void table_free(OpenTable* table) noexcept nogil

@@ -32,6 +32,14 @@ def table_parity(table, code):
     return 0
 
 
+def table_dictionary(table, native, id, level):
+    """Compress with a dictionary, which the caller keeps: its native form, its id."""
+    address: cython.size_t = native.compressing(level)
+    table.scratch.learned = cython.cast(cython.p_void, address)
+    table.scratch.dictionary = id
+    return 0
+
+
 def _parity_bytes(table, frame_size):
     return table.parity.p * parity_shard(table.parity.d, frame_size) if table.parity_code else 0
 
@@ -78,6 +86,7 @@ def table_close_block(table, count):
         if stored and table.parity_code:
             parity_encode(cython.address(table.parity), frame, stored, frame + stored)
         table.out_size += stored + _parity_bytes(table, stored)
+        codec = frame[4] if stored else 0
         stored = stored - FRAME_HEADER if stored else 0
     if stored == 0:
         return BLOCK_NO_MEMORY
@@ -263,15 +272,17 @@ def table_payloads(table):
     return found
 
 
-def table_summary(table, filter_kind):
-    """The TableSummary of the table, which has at least one block."""
+def table_summary(table, filter_kind, dictionary):
+    """The TableSummary of the table, which has at least one block. dictionary: the one that it may have been compressed with."""
     n: u32
+    learned: cython.bint = False
     last: u32 = table.blocks - 1
     mask: u8 = 0
     low: u64 = table.minima[0]
     high: u64 = table.maxima[0]
     for n in range(table.blocks):
         mask |= table.masks[n]
+        learned = learned or table.codecs[n] == 2
         low = min(low, table.minima[n])
         high = max(high, table.maxima[n])
     start: u32 = table.last_ends[last - 1] if last else 0
@@ -294,6 +305,8 @@ def table_summary(table, filter_kind):
         kind_mask=mask & ~DUPLICATES,
         data_bytes=table.data_bytes,
         raw_bytes=table.raw_bytes,
+        compression_level=table.level,
+        dictionary=dictionary if learned else None,
     )
 
 

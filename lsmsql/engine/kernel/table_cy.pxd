@@ -16,12 +16,14 @@ cdef class Table:
     cdef readonly BlockCache cache
     cdef readonly bint encrypted
     cdef bytes _filter
+    cdef object _dictionary  # what Tab.learned lies in
     cdef void* _memory
     # table_block for a block that is not cached. wanted: NULL, or what to look up where the block is rows and the cache would not keep it; then
     # the answer is a block of that version alone, or NULL and the outcome.
     cdef Blk* load(self, u32 ordinal, bint keep, Wanted* wanted) except? NULL
     cdef Blk* _pick(self, u32 ordinal, object frame, const Layout* layout, size_t size, Wanted* wanted) except? NULL
     cdef int damage(self, u32 ordinal, object frame, int code) except -1  # raises the error of a failed decode
+    cdef int _open_dictionary(self, object dictionary) except -1
     cdef int _parse_index(self, bytes index, u64 global_seqno) except -1
     cdef int _fill_index(self, Data data, u64 global_seqno) except -1
     cdef Blk* _decode(self, u32 ordinal, object frame, Scratch* scratch, bint keep, Wanted* wanted) except? NULL

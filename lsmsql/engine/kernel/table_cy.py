@@ -28,7 +28,7 @@ from cython.cimports.lsmsql.engine.kernel.block_decode_cy import (
 from cython.cimports.lsmsql.engine.kernel.block_rows_cy import ROW_ABSENT, ROW_FOUND, Row, rows_last, rows_search
 from cython.cimports.lsmsql.engine.kernel.cache_cy import BlockCache
 from cython.cimports.lsmsql.engine.kernel.filter_cy import filter_open, filter_probe
-from cython.cimports.lsmsql.engine.kernel.frame_cy import Scratch, frame_check, payload_decode, scratch_free
+from cython.cimports.lsmsql.engine.kernel.frame_cy import Framed, Scratch, frame_check, payload_decode, scratch_free
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.native import (
     DUPLICATES,
@@ -62,6 +62,7 @@ from cython.cimports.lsmsql.engine.kernel.native import (
 
 from ..storage.compression import decompress
 from .block_cy import decode_block
+from .libraries_cy import native_dictionary
 
 _BLOCK_COLUMNS = cython.declare(cython.size_t, 27)  # bytes of an index entry besides its key
 _ROWS = cython.declare(u8, 2)
@@ -113,7 +114,7 @@ def _check_block(tab, ordinal, blk):
 
 def table_decode_payload(tab, ordinal, codec, raw_length, payload, size, scratch, blk):
     layout: Layout
-    code: cython.int = payload_decode(scratch, codec, raw_length, payload, size, cython.address(layout))
+    code: cython.int = payload_decode(scratch, tab.learned, codec, raw_length, payload, size, cython.address(layout))
     if code == BLOCK_OK:
         code = blk_reserve(blk, layout.need)
     if code == BLOCK_OK:
@@ -123,13 +124,11 @@ def table_decode_payload(tab, ordinal, codec, raw_length, payload, size, scratch
 
 
 def table_decode_frame(tab, ordinal, frame, scratch, blk):
-    codec: cython.int = 0
-    raw_length: u32 = 0
-    stored: u32 = 0
-    code: cython.int = frame_check(frame, tab.sizes[ordinal], tab.parity, cython.address(codec), cython.address(raw_length), cython.address(stored))
+    found: Framed
+    code: cython.int = frame_check(frame, tab.sizes[ordinal], tab.parity, tab.dictionary, cython.address(found))
     if code:
         return code
-    return table_decode_payload(tab, ordinal, codec, raw_length, frame + FRAME_HEADER, stored, scratch, blk)
+    return table_decode_payload(tab, ordinal, found.codec, found.raw_length, frame + FRAME_HEADER, found.stored, scratch, blk)
 
 
 # --- blocks, through the cache
@@ -196,6 +195,7 @@ class Table:
         self.cache = cache
         self.encrypted = source.encrypted
         tab.parity = source.parity
+        self._open_dictionary(source.dictionary)
         self._filter = bytes(filter_bytes)
         filter_open(self._filter, cython.address(tab.filter))
         self._parse_index(bytes(index), global_seqno)
@@ -213,6 +213,14 @@ class Table:
             self.cache.drop(cython.address(self.tab))
             free(self._memory)
         free(self.tab.smallest)
+
+    def _open_dictionary(self, dictionary):
+        if dictionary is not None:
+            self._dictionary = native_dictionary(dictionary)
+            address: cython.size_t = self._dictionary.decompressing
+            self.tab.learned = cython.cast(cython.p_void, address)
+            self.tab.dictionary = dictionary.id
+        return 0
 
     def _parse_index(self, index, global_seqno):
         """Take the columns of a raw index apart; ValueError, naming the check, when they are malformed."""
@@ -343,6 +351,7 @@ class Table:
         """Verify, decompress and decode a frame; the block joins the cache if `keep`."""
         tab: TabP = cython.address(self.tab)
         layout: Layout
+        found: Framed
         codec: cython.int = 0
         raw_length: u32 = 0
         size: u32 = 0
@@ -352,8 +361,9 @@ class Table:
         payload: Data = cython.cast(Data, PyBytes_AS_STRING(held))
         opened: bytes
         if not self.encrypted and PyBytes_GET_SIZE(held) == tab.sizes[ordinal]:
-            code = frame_check(payload, tab.sizes[ordinal], tab.parity, cython.address(codec), cython.address(raw_length), cython.address(size))
+            code = frame_check(payload, tab.sizes[ordinal], tab.parity, tab.dictionary, cython.address(found))
         if code == BLOCK_OK:
+            codec, raw_length, size = found.codec, found.raw_length, found.stored
             payload += FRAME_HEADER
         else:
             codec, raw_length, content = self.source.open(ordinal, tab.offsets[ordinal], held)
@@ -362,9 +372,9 @@ class Table:
             size = PyBytes_GET_SIZE(opened)
         if raw_length >= _BIG and scratch != cython.address(_scratch):
             with cython.nogil:
-                code = payload_decode(scratch, codec, raw_length, payload, size, cython.address(layout))
+                code = payload_decode(scratch, tab.learned, codec, raw_length, payload, size, cython.address(layout))
         else:
-            code = payload_decode(scratch, codec, raw_length, payload, size, cython.address(layout))
+            code = payload_decode(scratch, tab.learned, codec, raw_length, payload, size, cython.address(layout))
         if code:
             self.damage(ordinal, held, code)
         if wanted != cython.NULL and layout.raw[4] == _ROWS and layout.need > self.cache.capacity:
@@ -390,7 +400,7 @@ class Table:
             self.source.damaged(offset, _OTHER_BLOCK)
         codec, raw_length, payload = self.source.open(ordinal, offset, frame)
         try:
-            decode_block(decompress(payload, codec, raw_length))
+            decode_block(decompress(payload, codec, raw_length, self.source.dictionary))
         except ValueError as error:
             self.source.damaged(offset, str(error))
         self.source.damaged(offset, "data block does not decode")
@@ -425,6 +435,17 @@ class Table:
         if not 0 <= ordinal < self.tab.blocks:
             raise IndexError(f"block {ordinal} of a table that has {self.tab.blocks}")
         return block_adopt(table_block(self, ordinal, keep))
+
+    def raw_block(self, ordinal):
+        """What a data block's frame holds, decompressed and not decoded, past the cache."""
+        if not 0 <= ordinal < self.tab.blocks:
+            raise IndexError(f"block {ordinal} of a table that has {self.tab.blocks}")
+        offset: u64 = self.tab.offsets[ordinal]
+        codec, raw_length, payload = self.source.open(ordinal, offset, self.source.read(offset, self.tab.sizes[ordinal]))
+        try:
+            return decompress(payload, codec, raw_length, self.source.dictionary)
+        except ValueError as error:
+            self.source.damaged(offset, str(error))
 
     def release(self) -> None:
         """Forget the cached blocks (the table is no longer in any version)."""

@@ -19,6 +19,7 @@ from cython.cimports.libc.string import memcpy
 from ...errors import UsageError
 from .chunk import Chunk
 from .kinds import INDEX_BYTES, FilterKind
+from .libraries_cy import native_dictionary
 
 _ENTRY_OVERHEAD = cython.declare(u64, 8)  # counted for each entry against block_bytes
 _PENDING_MAX = cython.declare(u64, 16 << 20)  # bytes of keys and values that may wait for the end of their group
@@ -48,6 +49,7 @@ class TableStream:
         filter_bits: u32,
         filter_kind=FilterKind.BLOOM,
         compression_level: cython.int = 0,
+        dictionary=None,
         overhead: cython.size_t = 0,
         parity: u32 = 0,
         chunk_bytes: u64 = 1 << 20,
@@ -71,6 +73,7 @@ class TableStream:
         self.table.restart_interval = restart_interval
         self.table.hash_ratio = hash_ratio
         table_parity(cython.address(self.table), parity)
+        self._open_dictionary(dictionary, compression_level)
         self.chunk_bytes = chunk_bytes
         self.stale = True
         boundaries: list = [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)]
@@ -90,6 +93,14 @@ class TableStream:
             self.rules.count += 1
         for source in self.sources:
             self._add(source)
+
+    def _open_dictionary(self, dictionary, level):
+        if dictionary is not None:
+            if not level:
+                raise UsageError("a dictionary is of use only to what compresses")
+            self.dictionary, self.native = dictionary, native_dictionary(dictionary)
+            table_dictionary(cython.address(self.table), self.native, dictionary.id, level)
+        return 0
 
     def _add(self, source):
         """Make a feed of a source."""
@@ -146,7 +157,7 @@ class TableStream:
             if code == RUN_CHUNK:
                 chunk = self._chunk(None)
             elif code == RUN_TABLE or self.table.blocks:
-                chunk = self._chunk(table_summary(cython.address(self.table), self.filter_kind))
+                chunk = self._chunk(table_summary(cython.address(self.table), self.filter_kind, self.dictionary))
                 table_start(cython.address(self.table))
         except BaseException:
             ended = True
@@ -197,7 +208,7 @@ class TableStream:
             payloads = table_payloads(cython.address(self.table))
         else:
             frames = table_frames(cython.address(self.table))
-        chunk = Chunk(self.table.first_block, frames, payloads, summary)
+        chunk = Chunk(self.table.first_block, frames, payloads, summary, self.table.scratch.dictionary)
         table_next_chunk(cython.address(self.table))
         return chunk
 

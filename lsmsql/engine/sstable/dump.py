@@ -12,6 +12,7 @@ from ...errors import CorruptionError, KeyUnavailableError
 from ...parity_scheme import ParityScheme
 from ..kernel import decode_block, parse_index
 from ..storage.block_frame import FLAG_ENCRYPTED, HEADER_BYTES, FrameHeader, FrameType, check_frame, open_frame, peek_header
+from ..storage.dictionary import Dictionary, shared_dictionary
 from ..storage.encryption import FileCipher
 from ..storage.filesystem import File
 from ..storage.parity import METADATA, Repairs
@@ -122,6 +123,14 @@ class TableDump:
         found: list[IndexEntry] = self._found[SectionType.INDEX]
         return found
 
+    def dictionary(self) -> Dictionary | None:
+        """What the blocks were compressed with; None if the table embeds none."""
+        if SectionType.DICTIONARY not in self._found:
+            embedded = self.contents().find(SectionType.DICTIONARY) is not None
+            self._found[SectionType.DICTIONARY] = self._section(SectionType.DICTIONARY, shared_dictionary) if embedded else None
+        found: Dictionary | None = self._found[SectionType.DICTIONARY]
+        return found
+
     def filter(self) -> FilterStatistics | None:
         """What the filter is and how well it works; None if the table has none."""
         if self.contents().find(SectionType.FILTER) is None:
@@ -183,7 +192,7 @@ class TableDump:
         scheme = ParityScheme.of_code(self.properties().parity)
         self._require_key(place.offset)
         stored = self.file.read_at(place.offset, place.size)
-        return open_frame(self.path, place.offset, stored, FrameType.DATA, self.cipher, number, scheme, self.repairs)
+        return open_frame(self.path, place.offset, stored, FrameType.DATA, self.cipher, number, scheme, self.repairs, self.dictionary())
 
     def stored(self, number: int) -> tuple[BlockLine, bytes]:
         """One block and its bytes in the file, header and parity included. IndexError if there is none of that number."""

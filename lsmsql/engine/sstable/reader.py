@@ -11,6 +11,7 @@ from ...parity_scheme import ParityScheme
 from ..kernel import BlockCache, Table
 from ..manifest.version import TableRecord
 from ..storage.block_frame import FrameType, open_frame, open_payload
+from ..storage.dictionary import Dictionary, shared_dictionary
 from ..storage.encryption import FileCipher
 from ..storage.filenames import FileKind, file_name
 from ..storage.filesystem import Bytes, File, FileSystem
@@ -27,9 +28,9 @@ T = TypeVar("T")
 class TableFile:
     """The file behind a table: what the kernels ask for blocks (BlockSource).
 
-    encrypted: whether its frames must be; parity: ParityScheme.code of its data frames; filter_lost: the filter was damaged, and every lookup
-    reads the table; data_bytes: of the data section, with which the file begins; repairs: where what had to be repaired by parity, or read from
-    its mirror, is counted."""
+    encrypted: whether its frames must be; parity: ParityScheme.code of its data frames; dictionary: that they were compressed with, or None;
+    filter_lost: the filter was damaged, and every lookup reads the table; data_bytes: of the data section, with which the file begins; repairs:
+    where what had to be repaired by parity, or read from its mirror, is counted."""
 
     def __init__(self, file: File, cipher: FileCipher | None, repairs: Repairs | None = None) -> None:
         self.file = file
@@ -46,6 +47,7 @@ class TableFile:
         self.properties = self._mirrored_section(SectionType.PROPERTIES, parse_properties)
         self.parity = self.properties.parity
         self._scheme = ParityScheme.of_code(self.parity)
+        self.dictionary = self._mirrored_section(SectionType.DICTIONARY, self._check_dictionary) if self.properties.dictionary_id else None
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes at `offset`; CorruptionError when the file ends before."""
@@ -61,7 +63,8 @@ class TableFile:
 
     def open(self, ordinal: int, offset: int, frame: bytes) -> tuple[int, int, Bytes]:
         """A data block frame verified, repaired if it can be, and decrypted: codec, raw length, payload still compressed; else CorruptionError."""
-        return open_payload(self.path, offset, frame, FrameType.DATA, self.cipher, ordinal, self._scheme, self.repairs)
+        dictionary = self.properties.dictionary_id
+        return open_payload(self.path, offset, frame, FrameType.DATA, self.cipher, ordinal, self._scheme, self.repairs, dictionary)
 
     def damaged(self, offset: int, message: str) -> NoReturn:
         raise CorruptionError(self.path, offset, message)
@@ -112,6 +115,12 @@ class TableFile:
         """Where a section is that an error is about."""
         section = self.contents.find(type)
         return section.offset if section else 0
+
+    def _check_dictionary(self, content: bytes) -> Dictionary:
+        dictionary = shared_dictionary(content)
+        if dictionary.id != self.properties.dictionary_id:
+            raise ValueError(f"it is dictionary {dictionary.id:#010x} instead of {self.properties.dictionary_id:#010x}")
+        return dictionary
 
     def _check_index(self, index: bytes) -> bytes:
         count = int.from_bytes(index[:4], "little")

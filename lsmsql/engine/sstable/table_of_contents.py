@@ -37,6 +37,7 @@ class SectionType(IntEnum):
     INDEX = 2
     FILTER = 3
     PROPERTIES = 4
+    DICTIONARY = 7
     RANGE_TOMBSTONES = 8
     BLOB_FILES = 9
 

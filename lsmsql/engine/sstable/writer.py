@@ -15,6 +15,7 @@ from ..kernel import Chunk, FilterKind, TableStream, TableSummary
 from ..manifest.version import TableRecord
 from ..storage.block_frame import FrameType, seal_frame, seal_many
 from ..storage.compression import Codec
+from ..storage.dictionary import Dictionary
 from ..storage.encryption import OVERHEAD, FileCipher
 from ..storage.filenames import FileKind, file_name
 from ..storage.filesystem import File, FileSystem
@@ -68,10 +69,12 @@ def table_stream(
     bottom: bool = False,
     table_bytes: int | None = None,
     level: int | Callable[[bytes, bytes], int] = 0,
+    dictionary: Dictionary | None = None,
 ) -> TableStream:
     """The stream of blocks that `write_tables` takes, as the options have it. table_bytes: instead of the options' (a flush may want one file).
 
-    level: that the tables are for, or what says so of a finished one by its smallest and largest key; it decides the kind of filter only."""
+    level: that the tables are for, or what says so of a finished one by its smallest and largest key; it decides the kind of filter only.
+    dictionary: to compress with; each table embeds it."""
     return TableStream(
         sources,
         floor=floor,
@@ -82,6 +85,7 @@ def table_stream(
         filter_bits=options.filter_bits,
         filter_kind=(lambda *keys: filter_kind(options, level(*keys))) if callable(level) else filter_kind(options, level),
         compression_level=_compression_level(options),
+        dictionary=dictionary,
         overhead=OVERHEAD if encrypted else 0,
         restart_interval=options.restart_interval if options.block_layout == "rows" else 0,
         hash_ratio=options.hash_ratio,
@@ -126,10 +130,10 @@ class UnfinishedTable:
         if self.cipher is None:
             return self.append(chunk.frames)
         payloads = [(payload, raw_length, codec) for codec, raw_length, payload in chunk.payloads]
-        return self.append(b"".join(seal_many(FrameType.DATA, payloads, chunk.first_block, self.cipher, parity=self.parity)))
+        return self.append(b"".join(seal_many(FrameType.DATA, payloads, chunk.first_block, self.cipher, chunk.dictionary, self.parity)))
 
     def end_data(self, summary: TableSummary) -> None:
-        """Append filter and index."""
+        """Append filter, index, and the dictionary if there is one."""
         if self.summary is not None:
             raise UsageError(f"{self.path}: the data of the table has ended already")
         if self.size != summary.data_bytes:
@@ -139,6 +143,8 @@ class UnfinishedTable:
         if summary.filter:  # Once: without it every lookup reads the table, and is right all the same.
             self._append_section(SectionType.FILTER, 0, self._frame(FrameType.FILTER, summary.filter))
         self._append_mirrored(SectionType.INDEX, summary.index)
+        if summary.dictionary is not None:
+            self._append_mirrored(SectionType.DICTIONARY, summary.dictionary.content)
 
     def attach(self, *, range_tombstones: Sequence[Fragment] = (), blob_files: Sequence[LinkedBlobFile] = (), sentinel: bool = False) -> None:
         """What else the table holds, to be written by `finish`. sentinel: its one entry only stands for the range tombstones."""
@@ -296,7 +302,7 @@ def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, 
         data_bytes=summary.data_bytes,
         raw_bytes=summary.raw_bytes,
         block_bytes=sink.options.block_bytes,
-        compression_level=_compression_level(sink.options),
+        compression_level=summary.compression_level,
         parity=_parity(sink.options).code,
         filter_bits=sink.options.filter_bits,
         created_us=sink.clock(),
@@ -310,4 +316,5 @@ def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, 
         range_tombstones=len(table.range_tombstones),
         sentinel=int(table.sentinel),
         blob_files=len(table.blob_files),
+        dictionary_id=summary.dictionary.id if summary.dictionary else 0,
     )

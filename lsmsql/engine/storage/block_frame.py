@@ -3,7 +3,7 @@
 Header, 40 bytes, little-endian (docs/formats.md, "Block frame"):
 
     0 u16 magic 0x4D53   2 u8 type   3 u8 flags (1 encrypted, 2 parity)   4 u8 codec   5 u8 parity (d, p)   6 u16 key epoch
-    8 u32 dictionary id (0)   12 u32 stored payload length   16 u32 raw length   20 16B XXH3-128 of the stored payload
+    8 u32 dictionary id   12 u32 stored payload length   16 u32 raw length   20 16B XXH3-128 of the stored payload
     36 u32 header check: low 32 bits of XXH3-64 over bytes 0..36
 
 Parity covers header and payload and stands behind them. The header says that it is there; which scheme and how many bytes its reader has to know
@@ -21,6 +21,7 @@ from typing import NamedTuple
 from ...errors import CorruptionError, KeyUnavailableError, UsageError
 from .checksum import checksum32, checksum128
 from .compression import Codec, compress, decompress
+from .dictionary import Dictionary
 from .encryption import FileCipher
 from .filesystem import Bytes
 from .parity import ParityScheme, Repairs, add_parity, add_parity_to_all, repair
@@ -38,6 +39,7 @@ class FrameType(IntEnum):
     FOOTER = 7
     RANGE_TOMBSTONES = 8
     BLOB_FILES = 9
+    DICTIONARY = 10
 
 
 HEADER_BYTES = 40
@@ -52,6 +54,8 @@ _CHECK = struct.Struct("<I")
 _HEADER = struct.Struct("<HBBBBHIII16sI")
 _CODEC_MAX = int(max(Codec))
 _DATA = int(FrameType.DATA)
+_ZSTD_DICTIONARY = int(Codec.ZSTD_DICTIONARY)
+_ANY = -1
 _CHECKED_BYTES = HEADER_BYTES - _CHECK.size
 
 
@@ -85,14 +89,14 @@ def seal_frame(
     level: int = 1,
     cipher: FileCipher | None = None,
     ordinal: int = 0,
-    dictionary: int = 0,
+    dictionary: Dictionary | None = None,
     parity: ParityScheme | None = None,
 ) -> bytes:
     """The frame of one raw block, with its parity. codec: what to try; stored uncompressed if that does not make it smaller.
 
-    ordinal: the block's number within its section of the file, part of what the cipher authenticates."""
-    used, payload = compress(raw, codec, level)
-    return frame_payload(type, payload, len(raw), used, cipher, ordinal, dictionary, parity)
+    ordinal: the block's number within its section of the file, part of what the cipher authenticates. dictionary: of codec ZSTD_DICTIONARY."""
+    used, payload = compress(raw, codec, level, dictionary)
+    return frame_payload(type, payload, len(raw), used, cipher, ordinal, dictionary.id if dictionary else 0, parity)
 
 
 def frame_payload(
@@ -105,7 +109,9 @@ def frame_payload(
     dictionary: int = 0,
     parity: ParityScheme | None = None,
 ) -> bytes:
-    """The frame, with its parity, of a payload that is compressed with `codec` already; `raw_length` is what it decodes to."""
+    """The frame, with its parity, of a payload that is compressed with `codec` already; `raw_length` is what it decodes to.
+
+    dictionary: the id of the one that payloads of codec ZSTD_DICTIONARY are compressed with; the headers of others say 0."""
     frame = _frame(type, payload, raw_length, codec, cipher, ordinal, dictionary, parity)
     return add_parity(parity, frame) if parity else frame
 
@@ -118,7 +124,9 @@ def seal_many(
     dictionary: int = 0,
     parity: ParityScheme | None = None,
 ) -> list[bytes]:
-    """The frames, each with its parity, of many (payload, raw length, codec), numbered from `first_ordinal`: what a kernel compressed in one go."""
+    """The frames, each with its parity, of many (payload, raw length, codec), numbered from `first_ordinal`: what a kernel compressed in one go.
+
+    dictionary: as of `frame_payload`."""
     frames = [
         _frame(type, payload, raw_length, codec, cipher, ordinal, dictionary, parity)
         for ordinal, (payload, raw_length, codec) in enumerate(payloads, first_ordinal)
@@ -140,6 +148,8 @@ def _frame(
     if raw_length > RAW_BYTES_MAX and raw_length > raw_bytes_max(type):
         raise UsageError(f"a block of type {type} may hold {raw_bytes_max(type)} bytes, not {raw_length}")
     flags = epoch = scheme = 0
+    if codec != _ZSTD_DICTIONARY:
+        dictionary = 0
     if cipher is not None:
         flags, epoch = FLAG_ENCRYPTED, cipher.epoch
         payload = cipher.seal(type, ordinal, codec, dictionary, payload)
@@ -171,15 +181,19 @@ def peek_header(data: Bytes) -> tuple[FrameHeader, ParityScheme] | None:
 
 
 def check_frame(path: str, offset: int, stored: Bytes, type: int, parity: ParityScheme, repairs: Repairs | None = None) -> None:
-    """Everything about a frame that can be checked without the key: as `open_payload`, but for decryption."""
-    _verified_or_repaired(path, offset, stored, type, parity, repairs) if parity else _verified(path, offset, stored, type, 0, FLAG_ENCRYPTED)
+    """Everything about a frame that can be checked without the key: as `open_payload`, but for decryption, and whatever dictionary it names."""
+    if parity:
+        _verified_or_repaired(path, offset, stored, type, parity, repairs, _ANY)
+    else:
+        _verified(path, offset, stored, type, 0, _ANY, FLAG_ENCRYPTED)
 
 
 def _checked_header(
-    path: str, offset: int, data: Bytes, type: int, flags_max: int = FLAG_ENCRYPTED, scheme: int = 0
+    path: str, offset: int, data: Bytes, type: int, flags_max: int = FLAG_ENCRYPTED, scheme: int = 0, known: int = 0
 ) -> tuple[int, int, int, int, int, int, bytes]:
     """(flags, codec, epoch, dictionary, stored length, raw length, digest) of a header that passes; on the path of every missed
-    block, so all checks are one expression, and telling them apart is left to the failure. flags_max: every flag but `encrypted` must be as in it."""
+    block, so all checks are one expression, and telling them apart is left to the failure. flags_max: every flag but `encrypted` must be as in it;
+    known: the file's dictionary, 0 for none, _ANY for those who have not looked."""
     if len(data) < HEADER_BYTES:
         raise CorruptionError(path, offset, f"frame header is cut short: {len(data)} of {HEADER_BYTES} bytes")
     magic, kind, flags, codec, parity, epoch, dictionary, stored, raw, digest, check = _HEADER.unpack_from(data)
@@ -190,7 +204,7 @@ def _checked_header(
         and flags | FLAG_ENCRYPTED == flags_max
         and codec <= _CODEC_MAX
         and parity == scheme
-        and not dictionary
+        and (not dictionary if codec != _ZSTD_DICTIONARY else dictionary and known in (dictionary, _ANY))
         and (raw <= RAW_BYTES_MAX or (type == _DATA and raw <= DATA_RAW_BYTES_MAX))
     ):
         return flags, codec, epoch, dictionary, stored, raw, digest
@@ -202,6 +216,9 @@ def _checked_header(
         raise CorruptionError(path, offset, f"frame type is {kind} instead of {int(type)}")
     if raw > raw_bytes_max(type):
         raise CorruptionError(path, offset, f"frame raw length {raw} is over the limit of {raw_bytes_max(type)}")
+    if codec == _ZSTD_DICTIONARY and dictionary != known:
+        has = f"{known:#010x}" if known else "none"
+        raise CorruptionError(path, offset, f"frame needs dictionary {dictionary:#010x}, the file has {has}")
     what = f"frame flags {flags:#04x}, codec {codec}, parity scheme {parity} or dictionary {dictionary} is unknown or not what it should be"
     raise CorruptionError(path, offset, what, "a newer version may have written it")
 
@@ -215,17 +232,19 @@ def open_payload(
     ordinal: int = 0,
     parity: ParityScheme | None = None,
     repairs: Repairs | None = None,
+    dictionary: int = 0,
 ) -> tuple[int, int, Bytes]:
     """(codec, raw length, payload): everything checked and decrypted, not decompressed.
 
     frame: exactly the bytes of the frame and its parity, found at `offset` of the file `path`; cipher: None for a database that is not
     encrypted (whether it is comes from KEYS, so a frame that says otherwise is damaged). parity: the scheme that the frame was sealed with, by
-    which a damaged one is repaired; repairs: where that is counted. CorruptionError says which check failed.
+    which a damaged one is repaired; repairs: where that is counted. dictionary: the id of the only one that the frame may name, 0 for none.
+    CorruptionError says which check failed.
     """
     if parity:
-        flags, codec, epoch, raw, payload = _verified_or_repaired(path, offset, frame, type, parity, repairs)
+        flags, codec, epoch, raw, payload = _verified_or_repaired(path, offset, frame, type, parity, repairs, dictionary)
     else:  # As `_verified`, without the call: a missed block of an encrypted table comes through here.
-        flags, codec, epoch, _, stored, raw, digest = _checked_header(path, offset, frame, type)
+        flags, codec, epoch, _, stored, raw, digest = _checked_header(path, offset, frame, type, known=dictionary)
         if stored != len(frame) - HEADER_BYTES:
             raise CorruptionError(path, offset, f"frame holds {len(frame) - HEADER_BYTES} payload bytes instead of {stored}")
         payload = frame[HEADER_BYTES:]
@@ -234,7 +253,7 @@ def open_payload(
     if flags & FLAG_ENCRYPTED:
         if cipher is None:
             raise CorruptionError(path, offset, "frame is encrypted, but the database is not")
-        payload = _decrypt(path, offset, cipher, epoch, (type, ordinal, codec, 0), payload)
+        payload = _decrypt(path, offset, cipher, epoch, (type, ordinal, codec, dictionary if codec == _ZSTD_DICTIONARY else 0), payload)
     elif cipher is not None:
         raise CorruptionError(path, offset, "frame is not encrypted, but the database is")
     if not codec and len(payload) != raw:
@@ -243,10 +262,10 @@ def open_payload(
 
 
 def _verified(
-    path: str, offset: int, frame: Bytes, type: int, scheme: int, flags_max: int = FLAG_ENCRYPTED | FLAG_PARITY
+    path: str, offset: int, frame: Bytes, type: int, scheme: int, known: int, flags_max: int = FLAG_ENCRYPTED | FLAG_PARITY
 ) -> tuple[int, int, int, int, Bytes]:
     """(flags, codec, epoch, raw length, payload as stored) of a frame, without its parity, whose header and payload match their checks."""
-    flags, codec, epoch, _, stored, raw, digest = _checked_header(path, offset, frame, type, flags_max, scheme)
+    flags, codec, epoch, _, stored, raw, digest = _checked_header(path, offset, frame, type, flags_max, scheme, known)
     if stored != len(frame) - HEADER_BYTES:
         raise CorruptionError(path, offset, f"frame holds {len(frame) - HEADER_BYTES} payload bytes instead of {stored}")
     payload: Bytes = frame[HEADER_BYTES:]
@@ -256,14 +275,14 @@ def _verified(
 
 
 def _verified_or_repaired(
-    path: str, offset: int, stored: Bytes, type: int, parity: ParityScheme, repairs: Repairs | None
+    path: str, offset: int, stored: Bytes, type: int, parity: ParityScheme, repairs: Repairs | None, known: int
 ) -> tuple[int, int, int, int, Bytes]:
     """As `_verified`, of a frame with its parity; one that does not match is repaired and counted."""
     try:
         length = parity.frame_length(len(stored))
     except ValueError as error:
         raise CorruptionError(path, offset, str(error)) from None
-    verified = partial(_verified, path, offset, type=type, scheme=parity.byte)
+    verified = partial(_verified, path, offset, type=type, scheme=parity.byte, known=known)
     try:
         return verified(frame=stored[:length])
     except CorruptionError as error:
@@ -301,10 +320,12 @@ def open_frame(
     ordinal: int = 0,
     parity: ParityScheme | None = None,
     repairs: Repairs | None = None,
+    dictionary: Dictionary | None = None,
 ) -> bytes:
-    """The raw block. Arguments and errors as `open_payload`; a payload that does not decode to the raw length is damage too."""
-    codec, raw_length, payload = open_payload(path, offset, frame, type, cipher, ordinal, parity, repairs)
+    """The raw block. Arguments and errors as `open_payload`, but that it takes the dictionary itself; a payload that does not
+    decode to the raw length is damage too."""
+    codec, raw_length, payload = open_payload(path, offset, frame, type, cipher, ordinal, parity, repairs, dictionary.id if dictionary else 0)
     try:
-        return decompress(payload, codec, raw_length)
+        return decompress(payload, codec, raw_length, dictionary)
     except ValueError as error:
         raise CorruptionError(path, offset, f"frame payload {error}") from None

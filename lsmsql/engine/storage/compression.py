@@ -1,13 +1,15 @@
-"""zstd or nothing, with the decoded length known before anything is allocated."""
+"""zstd, with a dictionary or without, or nothing, with the decoded length known before anything is allocated."""
 
 from __future__ import annotations
 
 import threading
 from enum import IntEnum
+from weakref import WeakKeyDictionary
 
 import zstandard
 
 from ...errors import UsageError
+from .dictionary import Dictionary
 from .filesystem import Bytes
 
 
@@ -16,9 +18,10 @@ class Codec(IntEnum):
 
     NONE = 0
     ZSTD = 1
+    ZSTD_DICTIONARY = 2
 
 
-_NONE, _ZSTD = int(Codec.NONE), int(Codec.ZSTD)  # Looking a name up in an enum costs as much as a small checksum.
+_NONE, _ZSTD, _ZSTD_DICTIONARY = map(int, Codec)  # Looking a name up in an enum costs as much as a small checksum.
 
 CODECS = {"none": Codec.NONE, "zstd": Codec.ZSTD}
 """By the name that Options.compression uses."""
@@ -35,30 +38,48 @@ class _Contexts(threading.local):
     def __init__(self) -> None:
         self.compressors: dict[int, zstandard.ZstdCompressor] = {}
         self.decompressor = zstandard.ZstdDecompressor()
+        self.learned: WeakKeyDictionary[Dictionary, dict[int, zstandard.ZstdCompressor]] = WeakKeyDictionary()
+        self.learned_decompressors: WeakKeyDictionary[Dictionary, zstandard.ZstdDecompressor] = WeakKeyDictionary()
 
 
 _contexts = _Contexts()
 
 
-def _compressor(level: int) -> zstandard.ZstdCompressor:
-    if not LEVEL_MIN <= level <= LEVEL_MAX:
-        raise UsageError(f"zstd level must be from {LEVEL_MIN} to {LEVEL_MAX}, not {level!r}")
-    made = zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False, write_dict_id=False)
-    _contexts.compressors[level] = made
-    return made
+def _compressor(level: int, dictionary: Dictionary | None) -> zstandard.ZstdCompressor:
+    compressors = _contexts.compressors if dictionary is None else _contexts.learned.setdefault(dictionary, {})
+    if level not in compressors:
+        if not LEVEL_MIN <= level <= LEVEL_MAX:
+            raise UsageError(f"zstd level must be from {LEVEL_MIN} to {LEVEL_MAX}, not {level!r}")
+        learned = None if dictionary is None else dictionary.compressing(level)
+        compressors[level] = zstandard.ZstdCompressor(
+            level=level, dict_data=learned, write_content_size=True, write_checksum=False, write_dict_id=False
+        )
+    return compressors[level]
 
 
-def compress(raw: Bytes, codec: int, level: int = 1) -> tuple[int, Bytes]:
-    """(codec, payload): zstd if that was asked for and is smaller than `raw`, else `raw` itself with Codec.NONE."""
+def _decompressor(dictionary: Dictionary) -> zstandard.ZstdDecompressor:
+    found = _contexts.learned_decompressors.get(dictionary)
+    if found is None:
+        found = _contexts.learned_decompressors[dictionary] = zstandard.ZstdDecompressor(dict_data=dictionary.decompressing)
+    return found
+
+
+def compress(raw: Bytes, codec: int, level: int = 1, dictionary: Dictionary | None = None) -> tuple[int, Bytes]:
+    """(codec, payload): as asked for if that is smaller than `raw`, else `raw` itself with Codec.NONE.
+
+    dictionary: what ZSTD_DICTIONARY compresses with."""
     if codec == _NONE:
         return _NONE, raw
-    if codec != _ZSTD:
+    if codec not in (_ZSTD, _ZSTD_DICTIONARY):
         raise UsageError(f"no codec {codec}")
-    payload = (_contexts.compressors.get(level) or _compressor(level)).compress(raw)
-    return (_ZSTD, payload) if len(payload) < len(raw) else (_NONE, raw)
+    if (codec == _ZSTD_DICTIONARY) != (dictionary is not None):
+        raise UsageError(f"codec {codec} with dictionary {dictionary!r}")
+    compressor = (_contexts.compressors.get(level) if codec == _ZSTD else None) or _compressor(level, dictionary)
+    payload = compressor.compress(raw)
+    return (codec, payload) if len(payload) < len(raw) else (_NONE, raw)
 
 
-def decompress(payload: Bytes, codec: int, raw_length: int) -> bytes:
+def decompress(payload: Bytes, codec: int, raw_length: int, dictionary: Dictionary | None = None) -> bytes:
     """The inverse of `compress`: exactly `raw_length` bytes, or ValueError saying what is wrong with the payload.
 
     The caller bounds `raw_length`; here nothing is allocated before the payload has agreed with it."""
@@ -66,17 +87,20 @@ def decompress(payload: Bytes, codec: int, raw_length: int) -> bytes:
         if len(payload) != raw_length:
             raise ValueError(f"holds {len(payload)} bytes instead of {raw_length}")
         return bytes(payload)
-    if codec != _ZSTD:
+    if codec not in (_ZSTD, _ZSTD_DICTIONARY):
         raise ValueError(f"unknown codec {codec}")
     if raw_length > len(payload) * _RATIO_MAX:
         raise ValueError(f"{len(payload)} zstd bytes cannot decode to {raw_length}")
+    if codec == _ZSTD_DICTIONARY and dictionary is None:
+        raise ValueError("is compressed with a dictionary that the file does not have")
+    decompressor = _decompressor(dictionary) if codec == _ZSTD_DICTIONARY and dictionary is not None else _contexts.decompressor
     try:
         # The library allocates the size that the payload declares, so that is compared first; -1 means none declared.
         if zstandard.frame_content_size(payload) != raw_length:
             raise ValueError(f"the zstd frame does not declare {raw_length} bytes")
         if raw_length == 0:
             raise ValueError("an empty block is never compressed")
-        raw = _contexts.decompressor.decompress(payload, allow_extra_data=False)
+        raw = decompressor.decompress(payload, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError(f"zstd: {error}") from None
     if len(raw) != raw_length:

@@ -14,6 +14,7 @@ from typing import NoReturn, Protocol
 import xxhash
 
 from ...storage.compression import decompress
+from ...storage.dictionary import Dictionary
 from ..entry_error import EntryTypeError
 from ..kinds import DUPLICATES, KIND_READABLE_MAX, Kind
 from .block import decode_block
@@ -30,6 +31,7 @@ class BlockSource(Protocol):
 
     encrypted: bool
     parity: int  # ParityScheme.code of the data frames, 0: none
+    dictionary: Dictionary | None  # that the data frames may have been compressed with
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes at `offset`; CorruptionError when the file ends before."""
@@ -143,10 +145,21 @@ class Table:
                 yield self._decode(ordinal, chunk[begin : begin + self.sizes[ordinal]])[0]
             first = last
 
+    def raw_block(self, ordinal: int) -> bytes:
+        """What a data block's frame holds, decompressed and not decoded, past the cache."""
+        if not 0 <= ordinal < self.blocks:
+            raise IndexError(f"block {ordinal} of a table that has {self.blocks}")
+        offset = self.offsets[ordinal]
+        codec, raw_length, payload = self.source.open(ordinal, offset, self.source.read(offset, self.sizes[ordinal]))
+        try:
+            return decompress(payload, codec, raw_length, self.source.dictionary)
+        except ValueError as error:
+            self.source.damaged(offset, str(error))
+
     def _decode(self, ordinal: int, frame: bytes) -> tuple[Block, int]:
         codec, raw_length, payload = self.source.open(ordinal, self.offsets[ordinal], frame)
         try:
-            block = decode_block(decompress(payload, codec, raw_length))
+            block = decode_block(decompress(payload, codec, raw_length, self.source.dictionary))
         except ValueError as error:
             self.source.damaged(self.offsets[ordinal], str(error))
         if len(block) != self.block_entries[ordinal] or block.keys()[-1] != self.last_keys[ordinal]:

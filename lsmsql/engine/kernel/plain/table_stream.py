@@ -15,6 +15,7 @@ from ....errors import UsageError
 from ....parity_scheme import ParityScheme
 from ...storage.block_frame import HEADER_BYTES, FrameType, seal_many
 from ...storage.compression import Codec, compress
+from ...storage.dictionary import Dictionary
 from ..chunk import Chunk, TableSummary
 from ..entry_error import EntryTypeError, pair_of
 from ..kinds import DUPLICATES, INDEX_BYTES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
@@ -69,8 +70,9 @@ class _OpenTable:
     raw_bytes: int = 0
     data_bytes: int = 0
     index_bytes: int = 0  # of the blocks and their last keys
+    learned: bool = False  # Some block is compressed with the dictionary.
 
-    def summary(self, filter_bits: int, filter_kind: FilterKind | FilterChoice) -> TableSummary:
+    def summary(self, filter_bits: int, filter_kind: FilterKind | FilterChoice, level: int, dictionary: Dictionary | None) -> TableSummary:
         kind = filter_kind(self.smallest, self.last_keys[-1]) if callable(filter_kind) else filter_kind
         count = len(self.sizes)
         columns = struct.Struct(f"<I{count}I{count}I{count}Q{count}Q{count}B{count}H")
@@ -95,6 +97,8 @@ class _OpenTable:
             kind_mask=mask,
             data_bytes=self.data_bytes,
             raw_bytes=self.raw_bytes,
+            compression_level=level,
+            dictionary=dictionary if self.learned else None,
         )
 
 
@@ -104,7 +108,7 @@ class TableStream:
     sources: memtables (of sealed generations or of none), tables, runs of disjoint ascending tables, or one SortedRows; newest first or not.
     Retention (engine rules 3 and 4): every version above `floor` stays, and the newest at or below `floor` and at or below each of `snapshots`.
     bottom: nothing older lies below the outputs, so a tombstone that hides nothing goes, and seqnos that no reader can tell apart become 0.
-    compression_level: of zstd, 0 for none.
+    compression_level: of zstd, 0 for none; dictionary: to compress every block with.
     filter_bits, filter_kind: see filters.py; the kind may be asked for at the end of each table, by its smallest and its largest user key.
     table_bytes, index_bytes: a table ends, between two user keys, once its frames or its index reach them. While one user key goes on behind
     index_bytes, blocks close at index_bytes // 4, where block_bytes is less.
@@ -125,6 +129,7 @@ class TableStream:
         filter_bits: int,
         filter_kind: FilterKind | FilterChoice = FilterKind.BLOOM,
         compression_level: int = 0,
+        dictionary: Dictionary | None = None,
         overhead: int = 0,
         parity: int = 0,
         chunk_bytes: int = 1 << 20,
@@ -141,8 +146,11 @@ class TableStream:
         self._index_bytes = index_bytes
         self._filter_bits = filter_bits
         self._filter_kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
-        self._codec = Codec.ZSTD if compression_level else Codec.NONE
-        self._level = max(compression_level, 1)
+        if dictionary is not None and not compression_level:
+            raise UsageError("a dictionary is of use only to what compresses")
+        self._codec = Codec.NONE if not compression_level else Codec.ZSTD if dictionary is None else Codec.ZSTD_DICTIONARY
+        self._level = compression_level
+        self._dictionary = dictionary
         self._overhead = overhead
         self._restart_interval = restart_interval
         self._hash_ratio = hash_ratio
@@ -171,7 +179,7 @@ class TableStream:
                 if rows:
                     payloads.append(self._close_block(table, rows))
                     rows, size = [], 0
-                yield self._chunk(first_block, payloads, table.summary(self._filter_bits, self._filter_kind))
+                yield self._chunk(first_block, payloads, self._summary(table))
                 table, payloads, first_block = _OpenTable(), [], 0
             if not table.hashes:
                 table.smallest = key
@@ -188,7 +196,10 @@ class TableStream:
         if rows:
             payloads.append(self._close_block(table, rows))
         if table.sizes:
-            yield self._chunk(first_block, payloads, table.summary(self._filter_bits, self._filter_kind))
+            yield self._chunk(first_block, payloads, self._summary(table))
+
+    def _summary(self, table: _OpenTable) -> TableSummary:
+        return table.summary(self._filter_bits, self._filter_kind, self._level, self._dictionary)
 
     def _retained(self, versions: list[Version]) -> list[Version]:
         """The versions of one key that some reader may still need, newest first."""
@@ -209,7 +220,7 @@ class TableStream:
         keys, seqnos, kinds, values = (list(column) for column in zip(*rows, strict=True))
         block = Block(keys, seqnos, kinds, values)
         raw = encode_rows(block, self._restart_interval, self._hash_ratio) if self._restart_interval else encode_block(block)
-        codec, payload = compress(raw, self._codec, self._level)
+        codec, payload = compress(raw, self._codec, self._level, self._dictionary)
         size = HEADER_BYTES + len(payload) + self._overhead
         size += self._parity.parity_length(size)
         duplicates = DUPLICATES if any(a == b for a, b in pairwise(keys)) else 0
@@ -219,6 +230,7 @@ class TableStream:
         mask = duplicates
         for kind in set(kinds):
             mask |= 1 << kind
+        table.learned = table.learned or codec == Codec.ZSTD_DICTIONARY
         table.sizes.append(size)
         table.entries.append(len(rows))
         table.minima.append(min(seqnos))
@@ -232,10 +244,12 @@ class TableStream:
         return codec, len(raw), bytes(payload)
 
     def _chunk(self, first_block: int, payloads: list[tuple[int, int, bytes]], table: TableSummary | None) -> Chunk:
+        dictionary = self._dictionary.id if self._dictionary else 0
         if self._overhead:
-            return Chunk(first_block, b"", payloads, table)
+            return Chunk(first_block, b"", payloads, table, dictionary)
         found = [(payload, raw_length, codec) for codec, raw_length, payload in payloads]
-        return Chunk(first_block, b"".join(seal_many(FrameType.DATA, found, first_block, parity=self._parity)), [], table)
+        frames = seal_many(FrameType.DATA, found, first_block, dictionary=dictionary, parity=self._parity)
+        return Chunk(first_block, b"".join(frames), [], table, dictionary)
 
 
 def _entries(source: Source) -> Iterator[Entry]:
