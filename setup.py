@@ -46,6 +46,7 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.open_table_cy",
     "lsmsql.engine.kernel.operations_cy",
     "lsmsql.engine.kernel.order_cy",
+    "lsmsql.engine.kernel.record_cy",
     "lsmsql.engine.kernel.scan_cy",
     "lsmsql.engine.kernel.table_cy",
     "lsmsql.engine.kernel.table_stream_cy",

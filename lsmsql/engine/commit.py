@@ -15,6 +15,7 @@ from .background import Background, Inline
 from .generation import Generation
 from .kernel import Batch, Kind
 from .prepared import PreparedCommit
+from .storage.filesystem import Bytes
 from .storage.record_log import RecordKind
 from .upkeep import Upkeep
 from .version_line import VersionLine
@@ -24,6 +25,9 @@ from .write_line import WriteLine
 GROUP_BYTES_MAX = 1 << 20  # of waiting batches that one write takes along
 
 _COMMIT = int(RecordKind.COMMIT)
+_PREPARE = int(RecordKind.PREPARE)
+_VALUE = int(Kind.VALUE)
+_TOMBSTONE = int(Kind.TOMBSTONE)
 
 
 class _Request:
@@ -57,40 +61,34 @@ class CommitLine(WriteLine):
     # The fast path: one operation, durability "normal", nobody waiting. `begin` is not called: between commits no record is open.
 
     def put(self, tree: int, key: bytes, value: bytes) -> None:
+        self._one(tree, _VALUE, key, value)
+
+    def delete(self, tree: int, key: bytes) -> None:
+        self._one(tree, _TOMBSTONE, key, b"")
+
+    def _one(self, tree: int, kind: int, key: bytes, value: bytes) -> None:
         if not (self._slow or self._busy or type(key) is not bytes or type(value) is not bytes):
             with self._lock:  # Never by acquire(): an interrupt behind it would leave the lock held for good.
                 if not (self._slow or self._busy):
                     self._busy = True
                     try:
+                        arena, wal, seqno = self._arena, self._wal, self._published.seqno + 1
                         try:
-                            self._arena.put(tree, key, value)
+                            if self._encrypted:
+                                arena.add(tree, key, kind, value)
+                                record = wal.seal(_COMMIT, arena.payload(), wal.ordinal, seqno, self._previous, time_ns() // 1000)
+                            else:
+                                record = arena.put_record(
+                                    tree, kind, key, value, _COMMIT, wal.id, wal.ordinal, seqno, self._previous, time_ns() // 1000
+                                )
                         except BaseException as error:
                             self._reject(error)
-                        self._finish(tree)
+                        self._publish(record, seqno, "normal", tree)
                         return
                     finally:
                         self._busy = False
-        self._one(tree, Kind.VALUE, key, value)
-
-    def delete(self, tree: int, key: bytes) -> None:
-        if not (self._slow or self._busy or type(key) is not bytes):
-            with self._lock:
-                if not (self._slow or self._busy):
-                    self._busy = True
-                    try:
-                        try:
-                            self._arena.delete(tree, key)
-                        except BaseException as error:
-                            self._reject(error)
-                        self._finish(tree)
-                        return
-                    finally:
-                        self._busy = False
-        self._one(tree, Kind.TOMBSTONE, key, b"")
-
-    def _one(self, tree: int, kind: Kind, key: bytes, value: bytes) -> None:
         batch = Batch()
-        add_operation(batch, tree, kind, key, value)
+        add_operation(batch, tree, Kind(kind), key, value)
         self.commit(batch.payload(), (tree,))
 
     def put_many(self, tree: int, items: Iterable[tuple[bytes, bytes]], durability: str | None = None) -> int:
@@ -182,19 +180,23 @@ class CommitLine(WriteLine):
                 request.error = error
         return admitted
 
-    def _finish(self, tree: int, durability: str = "normal", others: Sequence[int] = ()) -> None:
+    def _finish(self, tree: int, durability: str, others: Sequence[int] = ()) -> None:
         """Seal, write, index and publish the arena's open record, which writes to `tree` and maybe to others."""
-        published = self._published
-        arena = self._arena
-        wal = self._wal
-        seqno = published.seqno + 1
+        seqno = self._published.seqno + 1
+        self._publish(self._sealed(_COMMIT, seqno), seqno, durability, tree, others)
+
+    def _sealed(self, kind: int, seqno: int) -> Bytes:
+        """The arena's open record as it goes to the WAL, good until the next."""
+        arena, wal = self._arena, self._wal
         try:
             if self._encrypted:
-                record = wal.seal(_COMMIT, arena.payload(), wal.ordinal, seqno, self._previous, time_ns() // 1000)
-            else:
-                record = arena.seal(_COMMIT, wal.id, wal.ordinal, seqno, self._previous, time_ns() // 1000)
+                return wal.seal(kind, arena.payload(), wal.ordinal, seqno, self._previous, time_ns() // 1000)
+            return arena.seal(kind, wal.id, wal.ordinal, seqno, self._previous, time_ns() // 1000)  # type: ignore[no-any-return]
         except BaseException as error:
             self._reject(error)
+
+    def _publish(self, record: Bytes, seqno: int, durability: str, tree: int, others: Sequence[int] = ()) -> None:
+        arena, wal = self._arena, self._wal
         try:
             if durability == "normal" and not wal.held:
                 wal.write(record)  # As wal.append, on the shortest way.
@@ -209,7 +211,7 @@ class CommitLine(WriteLine):
             self._poison(error)
             raise
         self._previous = seqno
-        published.seqno = seqno  # From here on everyone sees the commit, all of it.
+        self._published.seqno = seqno  # From here on everyone sees the commit, all of it.
         if arena.full:
             self._slow = True
 
@@ -246,15 +248,22 @@ class CommitLine(WriteLine):
 
     def prepare(self, payload: bytes, trees: tuple[int, ...], durability: str | None = None) -> PreparedCommit:
         """Make a batch durable, to be decided later. "off" counts as "normal": the host's part survives the process."""
-        with self.held():
-            self.admit(trees, len(payload))
-            prepared = PreparedCommit(self, self._published.seqno + 1, trees)
+        self.refuse_reentry()
+        self.ask_again()
+        with self._lock:  # As `held`, which takes twice as long as all of this.
+            self._busy = True
             try:
-                self._write_prepare(prepared, payload, durability)
-            except BaseException:
-                self._prepared = None  # Nobody will settle it. If it is in the WAL, the host is asked at the next opening.
-                raise
-            return prepared
+                self._wait_settled()
+                self.admit(trees, len(payload))
+                prepared = PreparedCommit(self, self._published.seqno + 1, trees)
+                try:
+                    self._write_prepare(prepared, payload, durability)
+                except BaseException:
+                    self._prepared = None  # Nobody will settle it. If it is in the WAL, the host is asked at the next opening.
+                    raise
+                return prepared
+            finally:
+                self._busy = False
 
     def prepare_again(self, prepared: PreparedCommit, payload: bytes, trees: tuple[int, ...]) -> None:
         """See PreparedCommit.replace."""
@@ -269,13 +278,13 @@ class CommitLine(WriteLine):
             self._write_prepare(prepared, payload, "full")
 
     def _write_prepare(self, prepared: PreparedCommit, payload: bytes, durability: str | None = None) -> None:
-        arena, wal = self._arena, self._wal
+        arena = self._arena
         arena.begin()
         try:
             arena.append(payload)
-            record = wal.seal(RecordKind.PREPARE, arena.payload(), wal.ordinal, prepared.seqno, self._previous, time_ns() // 1000)
         except BaseException as error:
             self._reject(error)
+        record = self._sealed(_PREPARE, prepared.seqno)
         try:
             self._slow = True  # Everyone looks around from here on, and waits.
             self._prepared = prepared
@@ -287,34 +296,42 @@ class CommitLine(WriteLine):
 
     def settle(self, prepared: PreparedCommit, kind: RecordKind) -> None:
         """See PreparedCommit.commit and abort."""
-        with self.held(undecided=True):
-            if prepared is not self._prepared or self._refusal is not None:
-                return  # Closed with the commit undecided: the host is asked at the next opening.
-            if kind is RecordKind.OUTCOME_COMMIT and not prepared.complete:
-                raise UsageError("the commit was not prepared whole")
-            wal = self._wal
-            failure: BaseException | None = None
+        self.refuse_reentry()
+        with self._lock:  # As `held`.
+            self._busy = True
             try:
-                self.check()
-                if prepared.journal and kind is RecordKind.OUTCOME_COMMIT:
-                    fs = self._line.fs
-                    if not fs.exists(prepared.journal):
-                        fs.sync_directory(fs.join(self._line.directory, ".."))
-                # Not synced: should it be lost, the host is asked, and says the same.
-                wal.append(wal.seal(kind, b"", wal.ordinal, prepared.seqno, self._previous, time_ns() // 1000), 1)
-            except BaseException as error:
-                failure = error
-            if kind is RecordKind.OUTCOME_COMMIT:
-                # Also after a failure: the host's readers see its part already.
-                self._arena.index(prepared.seqno)
-                self._meet(prepared.trees)
-                self._previous = self.host_seqno = prepared.seqno
-            else:
-                self._arena.abandon()
-            self._published.seqno = prepared.seqno
-            self._prepared = None
-            prepared.settled = True
-            self._settled.notify_all()
-            if failure is not None:
-                self._poison(failure)
-                raise failure
+                if prepared is self._prepared and self._refusal is None:
+                    self._settle(prepared, kind)
+                # Else closed with the commit undecided: the host is asked at the next opening.
+            finally:
+                self._busy = False
+
+    def _settle(self, prepared: PreparedCommit, kind: RecordKind) -> None:
+        if kind is RecordKind.OUTCOME_COMMIT and not prepared.complete:
+            raise UsageError("the commit was not prepared whole")
+        wal = self._wal
+        failure: BaseException | None = None
+        try:
+            self.check()
+            if prepared.journal and kind is RecordKind.OUTCOME_COMMIT:
+                fs = self._line.fs
+                if not fs.exists(prepared.journal):
+                    fs.sync_directory(fs.join(self._line.directory, ".."))
+            # Not synced: should it be lost, the host is asked, and says the same.
+            wal.append(wal.seal(kind, b"", wal.ordinal, prepared.seqno, self._previous, time_ns() // 1000), 1)
+        except BaseException as error:
+            failure = error
+        if kind is RecordKind.OUTCOME_COMMIT:
+            # Also after a failure: the host's readers see its part already.
+            self._arena.index(prepared.seqno)
+            self._meet(prepared.trees)
+            self._previous = self.host_seqno = prepared.seqno
+        else:
+            self._arena.abandon()
+        self._published.seqno = prepared.seqno
+        self._prepared = None
+        prepared.settled = True
+        self._settled.notify_all()
+        if failure is not None:
+            self._poison(failure)
+            raise failure

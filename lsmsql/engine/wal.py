@@ -19,12 +19,14 @@ from dataclasses import dataclass, field
 from typing import NamedTuple
 
 from ..errors import UsageError
-from .storage.encryption import SEALED_BYTES_MAX, FileCipher
+from .kernel import fill_record_header
+from .storage.encryption import OVERHEAD, SEALED_BYTES_MAX, FileCipher
 from .storage.filenames import FileKind, file_name
 from .storage.filesystem import Bytes, File, FileSystem
-from .storage.record_log import SEALED_ROOM, RecordKind, record_header, seal_record
+from .storage.record_log import FLAG_ENCRYPTED, HEADER_BYTES, SECTION_RECORD, RecordKind
 
 HELD_BYTES_MAX = 64 << 10  # What durability "off" may keep in memory.
+_ROOM_BYTES_MIN = 4 << 10
 _ROOM_BYTES_MAX = 1 << 20  # What a WAL keeps of the memory in which it seals.
 
 _VERSION = 1
@@ -120,19 +122,30 @@ class Wal:
             raise
         return wal
 
-    def seal(self, kind: int, payload: Bytes, ordinal: int, seqno: int, previous: int, time_us: int) -> Bytes:
+    def seal(self, kind: int, payload: Bytes, ordinal: int, seqno: int, previous: int, time_us: int) -> memoryview:
         """The record of a payload, encrypted if the database is; good until the next call."""
-        if self.cipher is None:
-            return record_header(kind, 0, self.id, ordinal, seqno, previous, payload, 0, time_us) + payload
         room = self._room
-        need = len(payload) + SEALED_ROOM
-        if len(room) < need:
-            if need > SEALED_BYTES_MAX:
-                raise UsageError(f"a commit of an encrypted database may take {SEALED_BYTES_MAX - SEALED_ROOM} bytes, not {len(payload)}")
-            room = memoryview(bytearray(need))
-            if need <= _ROOM_BYTES_MAX:
-                self._room = room
-        return seal_record(room, kind, self.id, ordinal, seqno, previous, payload, self.cipher, time_us)
+        cipher = self.cipher
+        size = HEADER_BYTES + len(payload) + (0 if cipher is None else OVERHEAD)
+        if len(room) < size:
+            room = self._larger_room(size)
+        record = room[:size]
+        if cipher is None:
+            record[HEADER_BYTES:] = payload
+            fill_record_header(record, kind, 0, self.id, ordinal, seqno, previous, 0, time_us)
+        else:
+            cipher.seal_into(record[HEADER_BYTES:], SECTION_RECORD + kind, ordinal, 0, 0, payload)
+            fill_record_header(record, kind, FLAG_ENCRYPTED, self.id, ordinal, seqno, previous, cipher.epoch, time_us)
+        return record
+
+    def _larger_room(self, size: int) -> memoryview:
+        if self.cipher is not None and size - HEADER_BYTES > SEALED_BYTES_MAX:
+            limit = SEALED_BYTES_MAX - OVERHEAD
+            raise UsageError(f"a commit of an encrypted database may take {limit} bytes, not {size - HEADER_BYTES - OVERHEAD}")
+        room = memoryview(bytearray(max(size, _ROOM_BYTES_MIN)))
+        if size <= _ROOM_BYTES_MAX:
+            self._room = room
+        return room
 
     def append(self, records: Bytes, count: int) -> None:
         """Write `count` records, and first what is held."""

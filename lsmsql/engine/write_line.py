@@ -81,7 +81,8 @@ class WriteLine:
 
     def refuse_reentry(self) -> None:
         """UsageError for a write in the middle of another, or of an edit, on the same thread: it could never get the lock."""
-        refuse_reentry(self._lock, self._line.edits)
+        if self._lock._is_owned() or self._line.edits._is_owned():  # type: ignore[attr-defined]
+            refuse_reentry(self._lock, self._line.edits)
 
     def admit(self, trees: Sequence[int], size: int = 0) -> None:
         """Look around before a commit of about `size` bytes into some trees: may it be, is there room, must it wait."""

@@ -8,8 +8,9 @@ from ..engine import open_directories
 from ..engine.database import Database
 from ..engine.prepared import Host
 from ..engine.reader import ReadOnlyDatabase
+from ..errors import LockedError
 from ..options import Options
-from .sqlite_errors import locked_is_busy
+from .sqlite_errors import busy
 
 SUFFIX = "-lsm"
 
@@ -32,15 +33,18 @@ def open_engine(
 
     BusyError when another process has it, UsageError when it is not there and may not be made or is open here with another key or other
     options, HistoryError when host and engine have not committed the same."""
-    with locked_is_busy(), open_directories.changing:
-        engine = Database.open(path, options, key=key, create=create, host=host, lock_timeout=lock_timeout)
-        if engine.first("tidy up for SQL"):
-            try:
-                tidy(engine)
-            except BaseException:
-                engine.close()
-                raise
-        return engine
+    try:
+        with open_directories.changing:
+            engine = Database.open(path, options, key=key, create=create, host=host, lock_timeout=lock_timeout)
+            if engine.first("tidy up for SQL"):
+                try:
+                    tidy(engine)
+                except BaseException:
+                    engine.close()
+                    raise
+            return engine
+    except LockedError as error:
+        raise busy(error) from error
 
 
 def open_reading(path: str, options: Options | None, key: str | bytes | None, host: Host) -> Engine:

@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import contextmanager
-
 import apsw
 
 from ..errors import LockedError
@@ -31,13 +28,9 @@ def obeys_conflict_clause(error: BaseException) -> bool:
     return isinstance(error, apsw.ConstraintError) and not hasattr(error, "extendedresult")
 
 
-@contextmanager
-def locked_is_busy() -> Iterator[None]:
+def busy(error: LockedError) -> apsw.BusyError:
     """LockedError as SQLite's BUSY."""
-    try:
-        yield
-    except LockedError as error:
-        raise apsw.BusyError(str(error)) from error
+    return apsw.BusyError(str(error))
 
 
 def read_only_error(what: str) -> apsw.ReadOnlyError:

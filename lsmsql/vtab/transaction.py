@@ -29,7 +29,7 @@ from ..engine.reader import ReadOnlyDatabase
 from ..errors import Error, HistoryError, LockedError, UsageError
 from .catalog import Catalog, committed_number, read_commit_number, write_commit_number
 from .pending_cy import Pending
-from .sqlite_errors import locked_is_busy, read_only_error, stale_snapshot
+from .sqlite_errors import busy, read_only_error, stale_snapshot
 from .views_cy import SharedView, Views
 
 if TYPE_CHECKING:
@@ -180,8 +180,10 @@ class Transaction:
         if views.held and not self.connection.in_transaction:
             views.let_go()
         # SQLite has app.db's write lock by now. Whoever had it before us has committed there, but is maybe not yet done here.
-        with locked_is_busy():
+        try:
             self.engine.wait_settled()
+        except LockedError as error:
+            raise busy(error) from error
         newest = self.engine.host_seqno
         if views.shared is not None and views.shared.view.seqno < newest:
             if views.held:
@@ -248,8 +250,10 @@ class Transaction:
             return
         state = batch.mark(), self.pending.serial
         if self._prepared is None:
-            with locked_is_busy():
+            try:
                 self._prepared = self.engine.prepare(batch)
+            except LockedError as error:
+                raise busy(error) from error
             self._prepared.ask = self._committed_if_over
             self._hook()
         elif state != self._prepared_state:
@@ -395,9 +399,10 @@ class Transaction:
     def _unhook(self) -> None:
         if self._hooked:
             self._hooked = False
-            # A connection that is closed or dropped inside a transaction rolls back when it is gone already.
-            with suppress(ReferenceError, apsw.ConnectionClosedError):
+            try:
                 self.connection.trace_v2(0, None, id=self)
+            except (ReferenceError, apsw.ConnectionClosedError):
+                pass  # A connection that is closed or dropped inside a transaction rolls back when it is gone already.
 
     def _statement_starts(self, event: dict[str, Any]) -> None:
         """A statement starts. SQLite marks those that run inside another (triggers, a function's own SQL) as `trigger`."""

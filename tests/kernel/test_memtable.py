@@ -11,7 +11,7 @@ import pytest
 
 from lsmsql.engine.kernel import plain
 from lsmsql.engine.kernel.kinds import BATCH_SEQNO, SEQNO_MAX
-from lsmsql.engine.storage.record_log import LogState, scan_records
+from lsmsql.engine.storage.record_log import LogState, record_header, scan_records
 
 from .twins import KERNELS, compiled, needs_compiled
 
@@ -245,6 +245,35 @@ def test_a_sealed_record_is_what_the_log_reads() -> None:
     records, end = scan_records("test.wal", record, 99)
     assert end.state is LogState.CLEAN
     assert [(found.kind, found.seqno, found.previous, found.time_us, found.payload) for found in records] == [(2, 5, 4, 123, arena.payload())]
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_a_record_of_one_operation_is_what_adding_and_sealing_it_makes(kernel: Any) -> None:
+    arenas = [kernel.MemtableArena(1 << 20), plain.MemtableArena(1 << 20)]
+    for ordinal, (kind, value) in enumerate([(1, b"value"), (0, b""), (1, b""), (1, bytes(300_000))]):
+        at_once = arenas[0].put_record(7, kind, b"key", value, 2, 99, ordinal, ordinal + 1, ordinal, 123)
+        arenas[1].begin()
+        arenas[1].add(7, b"key", kind, value)
+        assert bytes(at_once) == arenas[1].seal(2, 99, ordinal, ordinal + 1, ordinal, 123)
+        for arena in arenas:
+            arena.index(ordinal + 1)
+    assert arenas[0].entries == 4
+    for wrong in ((7, 9, b"key", b""), (7, 1, b"k" * 65_536, b"")):
+        with pytest.raises(ValueError):
+            arenas[0].put_record(*wrong, 2, 99, 4, 5, 4, 123)
+        arenas[0].abandon()
+    assert arenas[0].entries == 4
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+@pytest.mark.parametrize("size", [0, 1, 100, 70_000])
+def test_a_header_filled_in_where_the_record_lies(kernel: Any, size: int) -> None:
+    payload = random.Random(size).randbytes(size)
+    record = bytearray(b"?" * 64) + payload
+    kernel.fill_record_header(memoryview(record), 2, 1, 99, 5, 6, 4, 3, 123)
+    assert bytes(record) == record_header(2, 1, 99, 5, 6, 4, payload, 3, 123) + payload
+    with pytest.raises(ValueError):
+        kernel.fill_record_header(memoryview(bytearray(63)), 2, 1, 99, 5, 6, 4, 3, 123)
 
 
 @needs_compiled

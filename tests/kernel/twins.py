@@ -11,7 +11,7 @@ import pytest
 
 from lsmsql.engine.kernel import plain
 
-MODULES = ("block_cy", "memtable_cy", "arena_cy", "libraries_cy")
+MODULES = ("block_cy", "memtable_cy", "arena_cy", "record_cy", "libraries_cy")
 
 
 def _gather() -> SimpleNamespace | None:

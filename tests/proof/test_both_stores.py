@@ -34,7 +34,7 @@ EVERY_SETTING = {
     "encrypted": Settings(key=KEY),
 }
 SAMPLED = ("wal", "delete", "wal-normal", "wal, engine normal", "delete, engine normal", "encrypted")
-LESS = {"limit": 3, "further": 25, "deep": 150, "deep_limit": 3, "kill": 60, "every": 9}
+LESS = {"limit": 3, "further": 40, "deep": 240, "deep_limit": 3, "kill": 90, "every": 14}
 MORE = {"limit": 40, "further": 1, "deep": 10, "deep_limit": 8, "kill": 1, "every": 1}
 
 

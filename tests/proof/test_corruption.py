@@ -76,7 +76,7 @@ def stride(database: AtRest, path: str, offset: int) -> int:
         return 1
     kind = kind_of(path)
     if kind in (FileKind.WAL, FileKind.EVENT_LOG):
-        return 1
+        return 1 if database.key is None else 4
     if kind is FileKind.SSTABLE and read_through(database, path, offset):
         # What parity covers, and what stands twice; most of it is zero.
         return 29 if any(database.files[path][offset : offset + 509]) else 509

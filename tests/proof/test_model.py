@@ -364,9 +364,9 @@ class Machine(RuleBasedStateMachine):
 
 SMALLEST = replace(TINY, memtable_bytes=1, block_bytes=1, table_bytes=1, l0_tables=1, level_bytes=1, manifest_bytes=0, cache_bytes=0, filter_bits=0)
 VARIANTS: dict[str, tuple[Options, bytes | None, int]] = {
-    "tiny": (TINY, None, 120),
-    "smallest": (SMALLEST, None, 50),
-    "encrypted": (replace(TINY, memtable_bytes=200, compression="none"), KEY, 50),
+    "tiny": (TINY, None, 80),
+    "smallest": (SMALLEST, None, 25),
+    "encrypted": (replace(TINY, memtable_bytes=200, compression="none"), KEY, 40),
     "lazy": (replace(TINY, durability="normal", memtable_bytes=2000, block_bytes=1, l0_tables=4, l0_slowdown=1000), None, 60),
     "large": (replace(Options(), background=False, durability="off"), None, 40),
     "threads": (replace(TINY, background=True, memtable_bytes=300), None, 30),

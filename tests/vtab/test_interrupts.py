@@ -16,6 +16,14 @@ from lsmsql.connection import Connection, connect
 IMPATIENT = Options(background=False, lock_timeout=0.05)
 
 
+@pytest.fixture(autouse=True)
+def _listening() -> Iterator[None]:
+    """A shell that runs the tests in the background has them ignore Ctrl-C; here it interrupts as it does in front."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
 @pytest.fixture(params=["wal", "delete"])
 def pair(path: str, request: pytest.FixtureRequest) -> Iterator[Connection]:
     """Tables o (ordinary), t and u (lsm)."""

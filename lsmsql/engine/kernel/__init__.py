@@ -27,6 +27,7 @@ TableStream = _kernels.TableStream
 count_maybe = _kernels.count_maybe
 decode_block = _kernels.decode_block
 encode_block = _kernels.encode_block
+fill_record_header = _kernels.fill_record_header
 get = _kernels.get
 get_entry = _kernels.get_entry
 get_many = _kernels.get_many
@@ -55,6 +56,7 @@ __all__ = [
     "count_maybe",
     "decode_block",
     "encode_block",
+    "fill_record_header",
     "get",
     "get_entry",
     "get_many",

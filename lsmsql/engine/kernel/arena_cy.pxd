@@ -1,4 +1,4 @@
-from .native cimport Chunk, Data, Ops, u8, u32, u64
+from .native cimport Chunk, Data, Ops, u8, u16, u32, u64
 from .operations_cy cimport Operations
 
 cdef class MemtableArena:
@@ -13,6 +13,9 @@ cdef class MemtableArena:
     cdef bint open
     cdef u8* reserve(self, size_t more) except NULL
     cdef int append_one(self, u32 tree, object key, u8 kind, object value) except -1
+    cdef int add_one(self, u32 tree, object key, u8 kind, object value) except -1
+    cdef int reserve_index(self) except -1
+    cdef object seal_open(self, u16 kind, u64 log_id, u64 ordinal, u64 seqno, u64 previous, u64 time)
 
 cdef Chunk* _move_record(Ops* ops, size_t start, size_t need)
 cdef int _check_payload(Ops* ops, Data payload, size_t size, size_t* count) except -1

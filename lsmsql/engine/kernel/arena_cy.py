@@ -12,7 +12,7 @@ from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cython.cimports.cpython.memoryview import PyMemoryView_FromMemory
 from cython.cimports.cpython.tuple import PyTuple_GET_ITEM, PyTuple_GET_SIZE
 from cython.cimports.libc.stdlib import realloc
-from cython.cimports.libc.string import memcpy, memset
+from cython.cimports.libc.string import memcpy
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.native import (
     KIND_READABLE_MAX,
@@ -42,10 +42,12 @@ from cython.cimports.lsmsql.engine.kernel.operations_cy import (
     chunk_take,
     ops_add_tree,
     ops_insert_record,
+    ops_prefetch,
     ops_reserve,
     ops_tree,
 )
 from cython.cimports.lsmsql.engine.kernel.memtable_cy import Memtable, check_entry, memtable_view, write_operation
+from cython.cimports.lsmsql.engine.kernel.record_cy import record_fill
 
 from .entry_error import EntryError, pair_of
 
@@ -143,16 +145,23 @@ class MemtableArena:
         self.reserve(0)
 
     def put(self, tree: u32, key, value) -> None:
-        self.append_one(tree, key, VALUE, value)
+        self.add_one(tree, key, VALUE, value)
 
     def delete(self, tree: u32, key) -> None:
-        self.append_one(tree, key, TOMBSTONE, b"")
+        self.add_one(tree, key, TOMBSTONE, b"")
 
     def add(self, tree: u32, key, kind: u8, value) -> None:
         """Append one operation to the open record; errors as Batch.add."""
+        self.add_one(tree, key, kind, value)
+
+    def add_one(self, tree, key, kind, value):
+        """`append_one`, checked; the slot that `index` will look at is on its way from memory while the record is sealed and written."""
+        ops: cython.pointer[Ops] = cython.address(self.operations.ops)
         if kind > KIND_READABLE_MAX:
             raise ValueError(f"operation of unknown kind {kind}")
         self.append_one(tree, key, kind, value)
+        ops_prefetch(ops, ops_tree(ops, tree), hash64(cython.cast(Data, PyBytes_AS_STRING(key)), PyBytes_GET_SIZE(key)))
+        return 0
 
     def put_many(self, tree: u32, items) -> int:
         """Put every (key, value) into the open record. Returns how many there were."""
@@ -188,38 +197,34 @@ class MemtableArena:
         chunk: ChunkP = self.operations.ops.chunk
         if not self.open:
             return b""
-        self._reserve_index()
+        self.reserve_index()
         return PyMemoryView_FromMemory(
             cython.cast(cython.p_char, chunk.data) + self.start + RECORD_HEADER, chunk.used - self.start - RECORD_HEADER, 0x100
         )
 
-    def _reserve_index(self) -> None:
+    def reserve_index(self):
         """Room in the index for the open record, before its bytes go to the WAL: `index` must not fail."""
         if ops_reserve(cython.address(self.operations.ops), self.pending):
             raise MemoryError("no memory to index a commit")
+        return 0
 
     def seal(self, kind: u16, log_id: u64, ordinal: u64, seqno: u64, previous: u64, time: u64):
         """The open record as the WAL takes it, unencrypted: a view of its header, filled in, and payload, good until the next `begin`."""
+        return self.seal_open(kind, log_id, ordinal, seqno, previous, time)
+
+    def put_record(self, tree: u32, kind: u8, key, value, record_kind: u16, log_id: u64, ordinal: u64, seqno: u64, previous: u64, time: u64):
+        """`add` and `seal` of a record of one operation."""
+        self.add_one(tree, key, kind, value)
+        return self.seal_open(record_kind, log_id, ordinal, seqno, previous, time)
+
+    def seal_open(self, kind, log_id, ordinal, seqno, previous, time):
         at: Room = self.reserve(0)
         chunk: ChunkP = self.operations.ops.chunk
-        length: u32 = chunk.used - self.start - RECORD_HEADER
-        digest: u64
-        check: u32
-        self._reserve_index()
+        size: cython.size_t = chunk.used - self.start
+        self.reserve_index()
         at = cython.cast(Room, chunk.data) + self.start
-        memset(at, 0, RECORD_HEADER)
-        memcpy(at + 4, cython.address(kind), 2)
-        memcpy(at + 8, cython.address(log_id), 8)
-        memcpy(at + 16, cython.address(ordinal), 8)
-        memcpy(at + 24, cython.address(seqno), 8)
-        memcpy(at + 32, cython.address(previous), 8)
-        memcpy(at + 40, cython.address(length), 4)
-        memcpy(at + 48, cython.address(time), 8)
-        digest = hash64(at + RECORD_HEADER, length)
-        memcpy(at + 56, cython.address(digest), 8)
-        check = hash64(at + 4, RECORD_HEADER - 4) & U32_MAX
-        memcpy(at, cython.address(check), 4)
-        return PyMemoryView_FromMemory(cython.cast(cython.p_char, at), RECORD_HEADER + cython.cast(cython.Py_ssize_t, length), 0x100)
+        record_fill(at, size, kind, 0, log_id, ordinal, seqno, previous, 0, time)
+        return PyMemoryView_FromMemory(cython.cast(cython.p_char, at), size, 0x100)
 
     def index(self, seqno: u64) -> None:
         """Make the open record's operations readable at `seqno`, and close it."""
@@ -228,7 +233,7 @@ class MemtableArena:
         slot_bytes: u64
         if not self.open:
             return
-        self._reserve_index()
+        self.reserve_index()
         start = cython.cast(Room, chunk.data) + self.start + RECORD_HEADER
         ops_insert_record(cython.address(self.operations.ops), start, cython.cast(Room, chunk.data) + chunk.used, seqno)
         slot_bytes = cython.cast(u64, 8) << (32 - self.operations.ops.shift)

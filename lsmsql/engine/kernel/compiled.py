@@ -9,6 +9,7 @@ from .filter_cy import build_filter, count_maybe, may_contain
 from .levels_cy import Levels
 from .lookup_cy import get, get_entry, get_many
 from .memtable_cy import Batch, Memtable
+from .record_cy import fill_record_header
 from .scan_cy import Scan
 from .table_cy import Table
 from .table_stream_cy import SortedRows, TableStream
@@ -29,6 +30,7 @@ __all__ = [
     "decode_block",
     "encode_block",
     "encode_rows",
+    "fill_record_header",
     "get",
     "get_entry",
     "get_many",

@@ -19,7 +19,7 @@ from typing import NamedTuple, NoReturn
 
 from ...errors import KeyUnavailableError, UsageError
 from .checksum import checksum32, checksum64
-from .encryption import OVERHEAD, FileCipher
+from .encryption import FileCipher
 from .filesystem import Bytes, File
 
 
@@ -45,7 +45,6 @@ _FIELDS = struct.Struct("<HHQQQQIIQQ")
 _CHECK = struct.Struct("<I")
 _HEADER = struct.Struct("<IHHQQQQIIQQ")
 _KINDS = frozenset(RecordKind)
-SEALED_ROOM = HEADER_BYTES + OVERHEAD  # What a sealed record has beside its payload.
 _JOIN_BYTES_MAX = 64 << 10  # Up to here one copy is cheaper than a second write.
 
 
@@ -58,17 +57,6 @@ def record_header(kind: int, flags: int, log_id: int, ordinal: int, seqno: int, 
 def seal_payload(kind: int, ordinal: int, payload: Bytes, cipher: FileCipher) -> bytes:
     """The stored form of a payload in an encrypted log; `FileCipher.file_id` is the log id."""
     return cipher.seal(SECTION_RECORD + kind, ordinal, 0, 0, payload)
-
-
-def seal_record(
-    room: memoryview, kind: int, log_id: int, ordinal: int, seqno: int, previous: int, payload: Bytes, cipher: FileCipher, time_us: int
-) -> memoryview:
-    """A whole record of an encrypted log, made in `room`, which has SEALED_ROOM more bytes than the payload, or more; the part that it fills."""
-    end = HEADER_BYTES + OVERHEAD + len(payload)
-    stored = room[HEADER_BYTES:end]
-    cipher.seal_into(stored, SECTION_RECORD + kind, ordinal, 0, 0, payload)
-    room[:HEADER_BYTES] = record_header(kind, FLAG_ENCRYPTED, log_id, ordinal, seqno, previous, stored, cipher.epoch, time_us)
-    return room[:end]
 
 
 def open_payload(kind: int, ordinal: int, epoch: int, stored: Bytes, cipher: FileCipher) -> bytes:

@@ -1,6 +1,7 @@
 """The kernels in idiomatic Python: the definition of their interface, the fallback without a compiler, and the oracle of their tests.
 
     memtable      Batch, MemtableArena, Memtable: operations in commit order, and the index over them
+    record        fill_record_header: the header of a WAL record
     filters       build_filter, may_contain, count_maybe: a table's filter; bloom and burr are its kinds
     decoded_block Block: the one form in which entries are read
     block         encode_block, decode_block: its column form, and decoding either form
@@ -19,6 +20,7 @@ from .block_rows import encode_rows, rows_find
 from .decoded_block import Block
 from .filters import build_filter, count_maybe, may_contain
 from .memtable import Batch, Memtable, MemtableArena
+from .record import fill_record_header
 from .scan import Scan
 from .table import BlockCache, Levels, Table, get, get_entry, get_many
 from .table_stream import SortedRows, TableStream
@@ -39,6 +41,7 @@ __all__ = [
     "decode_block",
     "encode_block",
     "encode_rows",
+    "fill_record_header",
     "get",
     "get_entry",
     "get_many",

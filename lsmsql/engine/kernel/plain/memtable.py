@@ -156,7 +156,7 @@ class Batch:
 
     def add(self, tree: int, key: bytes, kind: int, value: bytes) -> None:
         """Append one operation. EntryError when a key, value or the batch is too large (limits in kinds.py)."""
-        _check_operation(key, value)
+        _check_operation(key, kind, value)
         if len(self._payload) + 2 * OPERATION.size + len(key) + len(value) > BATCH_BYTES_MAX:
             raise EntryError("write batch larger than 4 GiB")
         self._operations.append((tree, key, len(self._payload), self._selected))
@@ -238,7 +238,7 @@ class MemtableArena:
 
     def add(self, tree: int, key: bytes, kind: int, value: bytes) -> None:
         """Append one operation to the open record; errors as Batch.add."""
-        _check_operation(key, value)
+        _check_operation(key, kind, value)
         if len(self._payload) + 2 * OPERATION.size + len(key) + len(value) > BATCH_BYTES_MAX:
             raise EntryError("write batch larger than 4 GiB")
         self._selected = _append_operation(self._payload, self._selected, tree, key, kind, value)
@@ -272,6 +272,13 @@ class MemtableArena:
         self._open = True
         self._reserve_index()
         return record_header(kind, 0, log_id, ordinal, seqno, previous, self._payload, 0, time) + self._payload
+
+    def put_record(
+        self, tree: int, kind: int, key: bytes, value: bytes, record_kind: int, log_id: int, ordinal: int, seqno: int, previous: int, time: int
+    ) -> bytes:
+        """`add` and `seal` of a record of one operation."""
+        self.add(tree, key, kind, value)
+        return self.seal(record_kind, log_id, ordinal, seqno, previous, time)
 
     def index(self, seqno: int) -> None:
         """Make the open record's operations readable at `seqno`, and close it."""
@@ -320,7 +327,9 @@ def _slots_for(keys: int) -> int:
     return 1 << (keys * 10 // 7 + 16).bit_length()
 
 
-def _check_operation(key: bytes, value: bytes) -> None:
+def _check_operation(key: bytes, kind: int, value: bytes) -> None:
+    if not 0 <= kind <= KIND_READABLE_MAX:
+        raise ValueError(f"operation of unknown kind {kind}")
     if not isinstance(key, bytes) or not isinstance(value, bytes):
         raise EntryTypeError(f"keys and values are bytes, not {type(key).__name__} and {type(value).__name__}")
     if len(key) > KEY_BYTES_MAX:
