@@ -17,6 +17,8 @@ DURABILITIES = ("full", "normal", "off")
 COMPRESSIONS = ("zstd", "none")
 FILTERS = ("auto", "bloom", "burr", "none")
 BLOCK_LAYOUTS = ("columns", "rows")
+INDEXES = ("adaptive", "full", "partitioned")
+FILTER_LAYOUTS = ("adaptive", "full", "partitioned")
 RECOVERY_MODES = ("absolute", "tolerate_tail", "point_in_time", "skip_corrupt")
 
 
@@ -46,6 +48,13 @@ class Options:
                         levels 0 and 1 and burr below, where tables live long
         filter_bits     bits for each key of a Bloom filter, 0 for no filter; BuRR takes just what it needs to err as rarely: fingerprints of
                         0.69 * filter_bits bits rounded up, at most 16, for 1 % more than that in bits a key
+        index           of each SSTable: "full", in memory as a whole; "partitioned", of which only the top level is, and parts are read through the
+                        cache when they are needed; "adaptive" is full up to index_spill_bytes and partitioned beyond
+        index_spill_bytes  of an adaptive index, before compression (27 bytes and a key for each block)
+        partition_bytes  of a partitioned index, before compression, at which the next partition begins
+        filter_layout   "full", one filter for each SSTable; "partitioned", one for each partition of the index, which must be partitioned; "adaptive"
+                        is as the index is
+        pin_index, pin_filter  levels, from level 0 on, whose partitions stay in memory once they were read, beside cache_bytes: 0 none, 7 all
         l0_tables       L0 tables that start a compaction;  l0_slowdown, l0_stop: tables at which writers are slowed, stopped
         level_bytes     size of L1;  level_ratio: each further level is that many times larger
         manifest_bytes  event log size at which a new manifest snapshot is written
@@ -68,6 +77,12 @@ class Options:
     table_bytes: int = 64 * MIB
     filter: str = "auto"
     filter_bits: int = 10
+    index: str = "adaptive"
+    index_spill_bytes: int = 4 * MIB
+    partition_bytes: int = 4 * KIB
+    filter_layout: str = "adaptive"
+    pin_index: int = 2
+    pin_filter: int = 1
     l0_tables: int = 4
     l0_slowdown: int = 12
     l0_stop: int = 24
@@ -81,6 +96,8 @@ class Options:
         self._one_of("filter", FILTERS)
         self._one_of("recovery", RECOVERY_MODES)
         self._one_of("block_layout", BLOCK_LAYOUTS)
+        self._one_of("index", INDEXES)
+        self._one_of("filter_layout", FILTER_LAYOUTS)
         try:
             ParityScheme.of_data(self.parity)
         except UsageError as error:
@@ -89,6 +106,8 @@ class Options:
             self._between(name, low, high)
         if not isinstance(self.background, bool):
             raise UsageError(f"option background must be True or False, not {self.background!r}")
+        if self.filter_layout == "partitioned" and self.index != "partitioned":
+            raise UsageError("option filter_layout = partitioned needs index = partitioned; adaptive is as the index is")
         if not self.l0_tables <= self.l0_slowdown <= self.l0_stop:
             raise UsageError("options must satisfy l0_tables <= l0_slowdown <= l0_stop")
 
@@ -137,6 +156,10 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("hash_ratio", 0, 8),
     ("table_bytes", 1, 1 << 40),
     ("filter_bits", 0, 64),
+    ("index_spill_bytes", 0, 1 << 30),
+    ("partition_bytes", 1, 16 * MIB),
+    ("pin_index", 0, 7),
+    ("pin_filter", 0, 7),
     ("l0_tables", 1, 1 << 20),
     ("l0_slowdown", 1, 1 << 20),
     ("l0_stop", 1, 1 << 20),

@@ -189,7 +189,17 @@ class Follower:
     def _open_tables(self, version: Version) -> None:
         for record in version.tables():
             if record.file_id not in self._tables:
-                table = open_table(self.fs, self.directory, record, self.keyring, self.cache, database_id=self.database_id, repairs=self.repairs)
+                table = open_table(
+                    self.fs,
+                    self.directory,
+                    record,
+                    self.keyring,
+                    self.cache,
+                    database_id=self.database_id,
+                    repairs=self.repairs,
+                    pin_index=record.level < self.options.pin_index,
+                    pin_filter=record.level < self.options.pin_filter,
+                )
                 self._tables[record.file_id] = table
                 self.opened += 1
                 require_known(table, version)

@@ -87,4 +87,6 @@ def _of_cache(cache: BlockCache) -> Statistics:
         "cache_hits": cache.hits,
         "cache_misses": cache.misses,
         "cache_evictions": cache.evictions,
+        "index_partition_reads": cache.index_reads,
+        "filter_partition_reads": cache.filter_reads,
     }

@@ -111,7 +111,17 @@ class VersionLine:
 
     def open_table(self, record: TableRecord) -> Table:
         """One table, opened and checked."""
-        return open_table(self.fs, self.directory, record, self.keyring, self.cache, database_id=self.database_id, repairs=self.repairs)
+        return open_table(
+            self.fs,
+            self.directory,
+            record,
+            self.keyring,
+            self.cache,
+            database_id=self.database_id,
+            repairs=self.repairs,
+            pin_index=record.level < self.options.pin_index,
+            pin_filter=record.level < self.options.pin_filter,
+        )
 
     def open_tables(self, records: tuple[TableRecord, ...]) -> dict[int, Table]:
         """Tables that an edit is about to add, opened and checked; on an error none stays open."""

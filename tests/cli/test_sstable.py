@@ -7,6 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -16,6 +17,7 @@ from lsmsql.cli.main import main
 from lsmsql.cli.sstable import SHOWS
 from lsmsql.engine.sstable.table_of_contents import SECTOR_BYTES, SectionType, parse_sector
 
+CUT: dict[str, Any] = {"index": "partitioned", "partition_bytes": 100}
 ROWS = [(b"key-%03d" % n, (b"value-%03d-" % n) * 9) for n in range(80)]
 NEEDS_NO_KEY = {"contents", "blocks", "hex"}
 Said = tuple[int, str, str]  # exit code, stdout, stderr
@@ -60,21 +62,24 @@ def sections(path: Path, type: SectionType) -> list[int]:
     return [section.offset for section in parse_sector(data[-SECTOR_BYTES:], len(data)).copies(type)]
 
 
-@pytest.mark.parametrize("options", [{}, {"block_layout": "rows", "filter": "burr"}, {"parity": "rs(4,2)"}], ids=["plain", "rows", "parity"])
+@pytest.mark.parametrize(
+    "options", [{}, {"block_layout": "rows", "filter": "burr"}, {"parity": "rs(4,2)"}, CUT], ids=["plain", "rows", "parity", "cut"]
+)
 @pytest.mark.parametrize("key", [None, "secret"])
-def test_a_whole_table_is_shown_whole(tmp_path: Path, ask: Ask, key: str | None, options: dict[str, str]) -> None:
+def test_a_whole_table_is_shown_whole(tmp_path: Path, ask: Ask, key: str | None, options: dict[str, Any]) -> None:
     path = table(tmp_path, key, **options)
     more = ["--key", key] if key else []
     said = {show: ask(show, path, *((["1"] if show == "hex" else []) + more)) for show in SHOWS}
     assert {(code, err) for code, _, err in said.values()} == {(0, "")}
     assert "tree_name: readings\n" in said["properties"][1] and "\n    block_bytes = 600\n" in said["properties"][1]
-    assert said["contents"][1].count("  whole\n") == 5 and "data 0" in said["contents"][1]
+    assert said["contents"][1].count("  whole\n") == (7 if options == CUT else 5) and "data 0" in said["contents"][1]
     blocks = said["blocks"][1].splitlines()
     assert len(blocks) == len(said["index"][1].splitlines()) > 5 and all(line.endswith("  whole") for line in blocks)
     entries = said["entries"][1].splitlines()
     assert len(entries) == 80 and sum(" tombstone " in line for line in entries) == 1
     assert "b'key-079' 80 value b'value-079-" in entries[-1] and "and 30 bytes more" in entries[-1]
-    assert re.search(r"(bloom|burr) filter over 80 keys", said["filter"][1]) and "of 100000" in said["filter"][1]
+    assert re.search(r"(bloom|burr) filter over 80 keys", said["filter"][1]) and "false positives" in said["filter"][1]
+    assert ("partitions" in said["filter"][1]) == (options == CUT)
     assert "stored_length" in said["hex"][1] and "53 4d 01" in said["hex"][1]
     assert ("value-" in said["hex"][1]) <= (not key)
     assert len(ask("entries", path, "--block", "0", "--limit", "2", "--whole", *more)[1].splitlines()) == 2

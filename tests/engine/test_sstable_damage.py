@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import random
 from dataclasses import replace
+from itertools import pairwise
 
 import pytest
 
@@ -27,19 +29,37 @@ from lsmsql.errors import CorruptionError
 
 from ..storage.dictionary_world import json_dictionary, trained
 from .manifest_world import damaged
-from .sstable_world import DATABASE_ID, DIRECTORY, close, contents, contents_of, lookup, memory, new_keyring, opened, rows, write
+from .sstable_world import DATABASE_ID, DIRECTORY, SMALL, close, contents, contents_of, lookup, memory, new_keyring, opened, rows, write
 
 ITEMS = rows(60, width=30)
 PATH = f"{DIRECTORY}/000001.sst"
 Made = tuple[bytes, TableRecord, Keyring | None, TableOfContents]
 
 
-@pytest.fixture(scope="module", params=["plain", "encrypted", "plain with a dictionary", "encrypted with a dictionary"])
+PARTITIONED = replace(SMALL, index="partitioned", partition_bytes=150)
+WHOLE = ["plain", "encrypted", "plain with a dictionary", "encrypted with a dictionary"]
+
+
+@pytest.fixture(scope="module", params=[*WHOLE, "partitioned", "partitioned encrypted", "partitioned with a dictionary"])
+def any_made(request: pytest.FixtureRequest) -> Made:
+    return make(request.param)
+
+
+@pytest.fixture(scope="module", params=WHOLE)
 def made(request: pytest.FixtureRequest) -> Made:
+    return make(request.param)
+
+
+@pytest.fixture(scope="module", params=["partitioned", "partitioned encrypted"])
+def cut(request: pytest.FixtureRequest) -> Made:
+    return make(request.param)
+
+
+def make(what: str) -> Made:
     fs = memory()
-    keyring = new_keyring(fs) if "encrypted" in request.param else None
-    dictionary = trained([b"".join(row) for row in ITEMS] * 4, 512) if "dictionary" in request.param else None
-    (record,) = write(fs, [(5, ITEMS)], keyring, dictionary=dictionary)
+    keyring = new_keyring(fs) if "encrypted" in what else None
+    dictionary = trained([b"".join(row) for row in ITEMS] * 4, 512) if "dictionary" in what else None
+    (record,) = write(fs, [(5, ITEMS)], keyring, PARTITIONED if "partitioned" in what else SMALL, dictionary=dictionary)
     data = fs.read(PATH)
     return data, record, keyring, contents_of(data)
 
@@ -74,11 +94,11 @@ def section(made: Made, type: SectionType, copy: int = 0) -> Section:
     return found
 
 
-def test_the_undamaged_file_answers(made: Made) -> None:
-    data, record, keyring, _ = made
+def test_the_undamaged_file_answers(any_made: Made) -> None:
+    data, record, keyring, _ = any_made
     said, table = answers(data, record, keyring)
     assert set(said) == {"right"}
-    assert section(made, SectionType.DATA).size > 1000, "several blocks"
+    assert section(any_made, SectionType.DATA).size > 1000, "several blocks"
     assert table is not None and not table.source.repairs.count
 
 
@@ -93,12 +113,13 @@ def places_of_padding(made: Made) -> set[int]:
     return padded
 
 
-def test_any_damaged_byte_is_noticed_or_read_through(made: Made) -> None:
-    data, record, keyring, _ = made
-    blocks = section(made, SectionType.DATA)
-    first = [one for one in made[3].sections if one.type != SectionType.DATA and not one.copy]
+def test_any_damaged_byte_is_noticed_or_read_through(any_made: Made) -> None:
+    data, record, keyring, contents_ = any_made
+    blocks = section(any_made, SectionType.DATA)
+    first = [one for one in contents_.sections if one.frames == 1 and one.copy == 0 and one.type is not SectionType.DATA]
     frames = {offset for one in first for offset in range(one.offset, one.offset + METADATA.frame_length(one.size))}
-    padded = places_of_padding(made)
+    pieces = {offset for one in contents_.sections if one.frames > 1 for offset in range(one.offset, one.end)}  # Their frames lie at any place.
+    padded = places_of_padding(any_made)
     for offset in range(len(data)):
         if offset in padded:
             continue
@@ -112,12 +133,12 @@ def test_any_damaged_byte_is_noticed_or_read_through(made: Made) -> None:
         assert table is not None
         assert not table.source.filter_lost, f"{what}: parity repairs it"
         read = offset in frames or offset >= len(data) - SECTOR_BYTES  # Damage to parity alone is not noticed.
-        assert bool(table.source.repairs.count) == read, what
+        assert bool(table.source.repairs.count) == read or offset in pieces, what
 
 
-def test_any_lost_sector_behind_the_data_is_read_through(made: Made) -> None:
-    data, record, keyring, _ = made
-    end = section(made, SectionType.DATA).end
+def test_any_lost_sector_behind_the_data_is_read_through(any_made: Made) -> None:
+    data, record, keyring, _ = any_made
+    end = section(any_made, SectionType.DATA).end
     for start in range(end, len(data)):
         stop = min(len(data), start + SECTOR_BYTES)
         if start % SECTOR_BYTES == 0 or (start % 100 == 0 and stop <= len(data) - CONTENTS_BYTES) or start == end:
@@ -141,8 +162,59 @@ def test_two_lost_copies_are_corruption(made: Made) -> None:
     assert answers(bad, record, keyring)[0] == ["corrupt"]
 
 
-def test_a_file_of_another_length_is_corrupt(made: Made) -> None:
-    data, record, keyring, _ = made
+def test_a_partition_lost_twice_is_corruption_for_its_keys_alone(cut: Made) -> None:
+    data, record, keyring, _ = cut
+    first, second = (section(cut, SectionType.INDEX_PARTITION, copy) for copy in (0, 1))
+    size = opened(MemoryFileSystem({PATH: data}), record, keyring).source.top.places[0][1]
+    bad = data[: first.offset] + bytes(size) + data[first.offset + size :]
+    said, table = answers(bad, record, keyring)
+    assert set(said) == {"right"} and table is not None and (PATH, first.offset) in table.source.repairs.places
+    bad = bad[: second.offset] + bytes(size) + bad[second.offset + size :]
+    said, _ = answers(bad, record, keyring)
+    assert set(said) == {"right", "corrupt"}
+    assert said[:2] == ["corrupt", "corrupt"] and said[-2] == "right"
+
+
+def test_a_lost_partition_of_the_filter_answers_maybe(cut: Made) -> None:
+    data, record, keyring, _ = cut
+    filters = section(cut, SectionType.FILTER_PARTITION)
+    bad = data[: filters.offset] + bytes(filters.size) + data[filters.end :]
+    said, table = answers(bad, record, keyring)
+    assert set(said) == {"right"} and table is not None and table.source.filter_lost
+
+
+def test_partitions_that_changed_places_are_noticed(cut: Made) -> None:
+    data, record, keyring, _ = cut
+    places = opened(MemoryFileSystem({PATH: data}), record, keyring).source.top.places
+    (first, size), (second, other) = next((a, b) for a, b in pairwise(places) if a[1] == b[1])
+    assert size == other
+    bad = bytearray(data)
+    for copy in (0, 1):
+        start = section(cut, SectionType.INDEX_PARTITION, copy).offset
+        bad[start + first : start + first + size] = data[start + second : start + second + size]
+        bad[start + second : start + second + size] = data[start + first : start + first + size]
+    said, _ = answers(bytes(bad), record, keyring)
+    assert said[0] == "corrupt" and "wrong" not in said
+
+
+@pytest.mark.parametrize("seed", range(40))
+def test_a_top_level_index_that_makes_no_sense_is_refused(cut: Made, seed: int) -> None:
+    """Whole by its checksum: every field that is another one is noticed as the table opens, or when a partition is read."""
+    data, record, keyring, _ = cut
+    source = opened(MemoryFileSystem({PATH: data}), record, keyring).source
+    index = next(one for one in cut[3].copies(SectionType.INDEX))
+    raw = source._open_section(FrameType.INDEX, index.offset, index.size)
+    rng = random.Random(seed)
+    bad = bytearray(raw)
+    bad[rng.randrange(len(raw)) if seed else 0] ^= 1 << rng.randrange(8)
+    whole = forged(cut, index=bytes(bad) if seed < 38 else raw[: seed - 38])
+    said, _ = answers(whole, replace(record, size=len(whole)), keyring)
+    assert "wrong" not in said
+    assert "corrupt" in said
+
+
+def test_a_file_of_another_length_is_corrupt(any_made: Made) -> None:
+    data, record, keyring, _ = any_made
     for what, bad in damaged(data, ()):
         if not what.startswith("cut") or len(bad) % 7 == 0 or len(bad) % SECTOR_BYTES < 2:
             assert answers(bad, record, keyring)[0] == ["corrupt"], what
@@ -167,10 +239,10 @@ def test_blocks_that_changed_places_are_noticed(made: Made) -> None:
     assert "wrong" not in said
 
 
-def test_the_properties_of_a_damaged_file_are_whole_or_refused(made: Made) -> None:
-    data, record, keyring, _ = made
+def test_the_properties_of_a_damaged_file_are_whole_or_refused(any_made: Made) -> None:
+    data, record, keyring, _ = any_made
     whole = read_properties(MemoryFileSystem({PATH: data}), DIRECTORY, record.file_id, keyring)
-    padded = places_of_padding(made)
+    padded = places_of_padding(any_made)
     for offset in range(len(data)):
         if offset not in padded:
             found = read_properties(MemoryFileSystem({PATH: changed(data, offset)}), DIRECTORY, record.file_id, keyring)

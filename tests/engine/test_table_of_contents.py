@@ -66,7 +66,7 @@ def test_every_flipped_bit_and_every_length_is_noticed() -> None:
     ("offset", "value", "message"),
     [
         (0, b"X", "no SSTable"),
-        (8, b"\3\0", "version 3 is unknown"),
+        (8, b"\xfe\0", "version 254 is unknown"),
         (10, b"\7\0", "section of type 0"),
         (10, b"\5\0", r"table of contents of 5 sections"),
         (10, b"\xff\xff", "65535 sections"),

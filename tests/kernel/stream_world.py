@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import random
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from types import ModuleType
 from typing import Any, NoReturn
@@ -14,6 +14,8 @@ from lsmsql.engine.kernel import plain
 from lsmsql.engine.kernel._choice import compiled_kernels
 from lsmsql.engine.kernel.chunk import Chunk, TableSummary
 from lsmsql.engine.kernel.kinds import FilterKind, Kind
+from lsmsql.engine.kernel.partitions import Partition
+from lsmsql.engine.sstable.top_index import pack_top_index, parse_top_index
 from lsmsql.engine.storage.block_frame import FrameType, frame_payload, open_payload
 from lsmsql.engine.storage.dictionary import Dictionary
 from lsmsql.engine.storage.parity import ParityScheme, Repairs
@@ -40,9 +42,17 @@ def compiled() -> ModuleType:
 class MemorySource:
     """A BlockSource over bytes. sealed: frames were made by `seal`, which turns each byte over and adds OVERHEAD bytes."""
 
-    def __init__(self, data: bytes, sealed: bool = False, parity: ParityScheme | None = None, dictionary: Dictionary | None = None) -> None:
+    def __init__(
+        self,
+        data: bytes,
+        sealed: bool = False,
+        parity: ParityScheme | None = None,
+        dictionary: Dictionary | None = None,
+        partitions: Sequence[Partition] = (),
+    ) -> None:
         self.data = data
         self.dictionary = dictionary
+        self.partitions = partitions
         self.scheme = parity or ParityScheme()
         self.parity = self.scheme.code
         self.repairs = Repairs()
@@ -65,6 +75,19 @@ class MemorySource:
             return codec, raw_length, bytes(payload)
         opened = _unseal(ordinal, offset, bytes(payload))
         return codec, raw_length if codec else len(opened), opened
+
+    def index_partition(self, number: int, parse: Callable[[bytes], Any]) -> Any:
+        if self.on_read is not None:
+            self.on_read()
+        try:
+            return parse(self.partitions[number].index)
+        except ValueError as error:
+            raise CorruptionError("memory", number, str(error)) from None
+
+    def filter_partition(self, number: int, parse: Callable[[bytes], Any]) -> Any:
+        if self.on_read is not None:
+            self.on_read()
+        return parse(self.partitions[number].filter)
 
     def damaged(self, offset: int, message: str) -> NoReturn:
         raise CorruptionError("memory", offset, message)
@@ -95,9 +118,14 @@ class FinishedTable:
     sealed: bool = False
     parity: ParityScheme = field(default_factory=ParityScheme)
 
-    def open(self, kernels: Any, cache: Any, global_seqno: int = 0) -> Any:
-        source = MemorySource(self.frames, self.sealed, self.parity, self.summary.dictionary)
-        return kernels.Table(source, self.summary.index, self.summary.filter, self.summary.smallest, cache, global_seqno)
+    def open(self, kernels: Any, cache: Any, global_seqno: int = 0, **pins: bool) -> Any:
+        parts = self.summary.partitions
+        source = MemorySource(self.frames, self.sealed, self.parity, self.summary.dictionary, parts)
+        if not parts:
+            return kernels.Table(source, self.summary.index, self.summary.filter, self.summary.smallest, cache, global_seqno)
+        filters = [len(part.filter) or 1 for part in parts] if any(part.filter for part in parts) else []
+        top = parse_top_index(pack_top_index(parts, [len(part.index) for part in parts], filters))
+        return kernels.Table(source, top.index, self.summary.filter, self.summary.smallest, cache, global_seqno, top.partitions, **pins)
 
 
 def drain(stream: Any, parity: int = 0) -> tuple[list[Chunk], list[FinishedTable]]:
@@ -251,14 +279,14 @@ class World:
 def make_world(kernels: Any, seed: int, space: int = 400, commits: int = 60, cache_bytes: int = 1 << 22, **settings: Any) -> World:
     """A history spread at random over levels, L0 tables, an ingested table, a sealed memtable and a live one. All of it is kept.
 
-    Tables have blocks of columns and of rows, if the settings do not say which."""
+    Tables have blocks of columns and of rows, and an index that is partitioned or not, if the settings do not say which."""
     print(f"seed {seed}")
     rng = random.Random(seed)
     world = World(kernels, kernels.BlockCache(cache_bytes))
     settings = {"block_bytes": rng.choice((1, 200, 600)), "table_bytes": rng.choice((700, 3000, 1 << 30)), **settings}
     settings.setdefault("overhead", rng.choice((0, OVERHEAD)))
     settings.setdefault("filter_kind", FilterKind(seed % 3))
-    layouts = random.Random(seed + 1)
+    layouts, partitions = random.Random(seed + 1), random.Random(seed + 2)
     settings.setdefault("parity", rng.choice(PARITIES))
     for part in range(5):
         history = []
@@ -275,6 +303,12 @@ def make_world(kernels: Any, seed: int, space: int = 400, commits: int = 60, cac
             world.memtables.insert(0, memtable)
             continue
         layout = {"restart_interval": layouts.choice((0, 1, 4, 16)), "hash_ratio": layouts.choice((0.0, 0.75)), **settings}
+        cut = {
+            "partition_bytes": partitions.choice((0, 1, 60, 200)),
+            "full_filter": partitions.random() < 0.3,
+            "spill_bytes": partitions.choice((0, 80)),
+        }
+        layout = {**cut, **layout}
         made = make_tables(kernels, [memtable], **layout)
         if part < 2:
             made = make_tables(kernels, [*(table.open(kernels, world.cache) for table in made), *world.levels[2 - part]], **layout)

@@ -61,6 +61,8 @@ def test_the_frame_is_the_documented_one() -> None:
         ("RANGE_TOMBSTONES", 8),
         ("BLOB_FILES", 9),
         ("DICTIONARY", 10),
+        ("INDEX_PARTITION", 11),
+        ("FILTER_PARTITION", 12),
     ]
 
 

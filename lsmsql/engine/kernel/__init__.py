@@ -9,7 +9,7 @@ from . import plain
 from ._choice import compiled_kernels
 from .chunk import Chunk, TableSummary
 from .kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
-from .plain.table import parse_index
+from .plain.index import parse_index
 
 _kernels = compiled_kernels() or plain
 COMPILED = _kernels is not plain

@@ -1,7 +1,7 @@
-from .native cimport u8, u32, u64
+from .native cimport Data, u8, u32, u64
 
 cdef bytes bloom_build(const u64* hashes, size_t count, u32 bits_per_key)
-cdef int bloom_open(bytes filter_bytes, const u8** lines, u32* count, u32* probes) except -1  # ValueError
+cdef int bloom_open(Data data, size_t size, const u8** lines, u32* count, u32* probes) except -1  # ValueError
 cdef void _set(u8* bits, u64 lines, u32 probes, u64 hash) noexcept nogil
 
 cdef inline const u8* bloom_line(const u8* lines, u32 count, u64 hash) noexcept nogil:

@@ -8,7 +8,7 @@ import cython
 if not cython.compiled:
     raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
 
-from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.libc.string import memcpy, memset
 from cython.cimports.lsmsql.engine.kernel.native import U32_MAX, Data, Room, u8, u32, u64
 
@@ -51,10 +51,8 @@ def _set(bits, lines, probes, hash):
         position = (position + step) & 0x1FF
 
 
-def bloom_open(filter_bytes, lines, count, probes):
+def bloom_open(data, size, lines, count, probes):
     """ValueError unless the bytes are a filter of this version; its lines, how many, and its probes."""
-    data: Data = cython.cast(Data, PyBytes_AS_STRING(filter_bytes))
-    size: cython.size_t = PyBytes_GET_SIZE(filter_bytes)
     if size < _HEADER:
         raise ValueError("filter shorter than its header")
     memcpy(count, data, 4)

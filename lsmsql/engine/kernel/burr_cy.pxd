@@ -1,5 +1,5 @@
 from .native cimport (
-    BURR_BUCKET, Burr, U16s, U64s, memcpy, parity64, prefetch, u8, u32, u64,
+    BURR_BUCKET, Burr, Data, U16s, U64s, memcpy, parity64, prefetch, u8, u32, u64,
 )
 
 cdef struct Work:  # of a filter being built
@@ -9,7 +9,7 @@ cdef struct Work:  # of a filter being built
     size_t room  # of keys and of rows
 
 cdef bytes burr_build(const u64* hashes, size_t count, u32 bits)  # UsageError, ValueError
-cdef int burr_open(bytes data, Burr* burr) except -1  # ValueError; the struct points into `data`
+cdef int burr_open(Data raw, size_t size, Burr* burr) except -1  # ValueError; the struct points into `data`
 cdef bint burr_stashed(const Burr* burr, u64 x) noexcept nogil
 
 cdef size_t _prepare(Work* work, const u64* hashes, size_t count) noexcept nogil

@@ -245,10 +245,8 @@ def _settle(keys, count, moves):
 # --- opening
 
 
-def burr_open(data, burr):
+def burr_open(raw, size, burr):
     """ValueError, saying what, unless the bytes are a filter; `burr` then points into them."""
-    size: u64 = PyBytes_GET_SIZE(data)
-    raw: Data = cython.cast(Data, PyBytes_AS_STRING(data))
     blocks: u32[8]
     at: u64
     place: u64

@@ -14,7 +14,7 @@ if not cython.compiled:
 from cython.cimports.libc.stdlib import free, realloc
 from cython.cimports.libc.string import memset
 from cython.cimports.lsmsql.engine.kernel.block_decode_cy import blk_allocate, blk_free
-from cython.cimports.lsmsql.engine.kernel.native import Blk, BlkP, u32, u64
+from cython.cimports.lsmsql.engine.kernel.native import U32_MAX, Blk, BlkP, u32, u64
 
 _ROUND = cython.declare(cython.size_t, 256)  # allocations are a multiple of this, so that one block's memory fits the next
 
@@ -74,11 +74,13 @@ class BlockCache:
 
     def _detach(self, blk):
         """Take a block out of ring and table; the last of the ring takes its place."""
-        last: BlkP = self.ring[self.count - 1]
-        self.ring[blk.ring] = last
-        last.ring = blk.ring
-        self.count -= 1
-        self.used -= blk.capacity
+        last: BlkP
+        if blk.ring != U32_MAX:
+            last = self.ring[self.count - 1]
+            self.ring[blk.ring] = last
+            last.ring = blk.ring
+            self.count -= 1
+            self.used -= blk.capacity
         blk.table.cached[blk.ordinal] = cython.NULL
         blk.table = cython.NULL
 
@@ -104,11 +106,13 @@ class BlockCache:
             self.spare = blk
 
     def drop(self, table):
-        i: u32
+        i: cython.size_t
         blk: BlkP
-        for i in range(table.blocks):
+        for i in range(cython.cast(cython.size_t, table.data_blocks) + 2 * cython.cast(cython.size_t, table.parts)):
             blk = table.cached[i]
             if blk != cython.NULL:
                 self._detach(blk)
+                if blk.ring == U32_MAX:
+                    blk.pins -= 1
                 if blk.pins == 0:
                     blk_free(blk)

@@ -6,11 +6,14 @@ from dataclasses import dataclass
 
 from ..storage.dictionary import Dictionary
 from .kinds import FilterKind
+from .partitions import Partition
 
 
 @dataclass
 class TableSummary:
-    """What a finished run of data blocks says of itself. index and filter are raw section contents; keys counts distinct user keys."""
+    """What a finished run of data blocks says of itself. index and filter are raw section contents; keys counts distinct user keys.
+
+    partitions: not empty where the index is partitioned; then there is no index, and a filter only where the partitions have none."""
 
     index: bytes
     filter: bytes
@@ -28,6 +31,7 @@ class TableSummary:
     filter_kind: FilterKind = FilterKind.NONE
     compression_level: int = 0  # of zstd, 0 for none
     dictionary: Dictionary | None = None  # that some block was compressed with
+    partitions: tuple[Partition, ...] = ()
 
 
 @dataclass

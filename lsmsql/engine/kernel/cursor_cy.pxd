@@ -8,6 +8,7 @@ from .native cimport (
     Blk, BlkP, Data, MemTree, MemTreeP, NodeP, Ops, PairP, Room, Tab, TabP, VALUE, block_key, block_key_size, block_lower, block_seqno,
     compare_keys, last_key, last_key_size, same_key, u8, u32, u64, visible_node,
 )
+from .parts_cy cimport part_index, part_unpin
 from .table_cy cimport Table, table_block, table_decode_frame, table_decode_payload, table_lower
 
 ctypedef long long i64
@@ -38,11 +39,15 @@ cdef struct Cursor:
     Tabs tables
     i64 table_count
     i64 table  # index of `tab`, or of the table to enter next
-    Tab* tab  # NULL: none entered
+    Tab* root  # NULL: none entered
+    i64 part  # of a partitioned one: partition to load next
+    i64 part_first  # partitions that the range touches
+    i64 part_last
+    Tab* tab  # root, or the pinned partition of it; NULL: that has to be loaded
     i64 first  # blocks of tab that the range touches
     i64 last
     i64 ordinal  # block to load next
-    Tab* blk_tab  # where blk comes from
+    Tab* blk_tab  # where blk comes from; pinned if it is a partition
     i64 loaded  # its number there
     Blk* blk  # pinned; NULL: none
     i64 at  # next entry of blk
@@ -84,6 +89,8 @@ cdef void _settle_backward(Cursor* cursor) noexcept
 cdef bint _goes_on_before(Cursor* cursor, Blk* blk, i64 found) noexcept
 cdef void _settle_memtable(Cursor* cursor) noexcept
 cdef void _find_block(Cursor* cursor) noexcept
-cdef bint _wanted(const Cursor* cursor, i64 ordinal) noexcept
+cdef bint _wanted(const Cursor* cursor, const Tab* tab, i64 ordinal) noexcept
+cdef int _load_part(Cursor* cursor) except -1
+cdef void _enter_blocks(Cursor* cursor, i64 first, i64 last) noexcept
 cdef bint _enter_table(Cursor* cursor) noexcept
 cdef void _release(Cursor* cursor, Blk* blk) noexcept

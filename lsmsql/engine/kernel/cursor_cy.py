@@ -72,6 +72,9 @@ def cursor_free(cursor):
     if cursor.spare != cython.NULL:
         blk_free(cursor.spare)
         cursor.spare = cython.NULL
+    part_unpin(cursor.tab)
+    part_unpin(cursor.blk_tab)
+    cursor.tab = cursor.blk_tab = cython.NULL
     free(cursor.saved)
     cursor.saved = cython.NULL
     cursor.saved_room = 0
@@ -173,12 +176,15 @@ def _settle_backward(cursor):
 
 
 def _goes_on_before(cursor, blk, found):
-    """Whether the block to load next ends with the candidate's key."""
-    if cursor.tab != cursor.blk_tab:
+    """Whether the block, or the partition, to load next ends with the candidate's key."""
+    tab: TabP = cursor.tab
+    ordinal: i64 = cursor.ordinal
+    if cursor.root != cursor.blk_tab.root:
         return False
-    return same_key(
-        last_key(cursor.tab, cursor.ordinal), last_key_size(cursor.tab, cursor.ordinal), block_key(blk, found), block_key_size(blk, found)
-    )
+    if tab == cython.NULL:
+        tab = cursor.root
+        ordinal = cursor.part
+    return same_key(last_key(tab, ordinal), last_key_size(tab, ordinal), block_key(blk, found), block_key_size(blk, found))
 
 
 def _settle_memtable(cursor):
@@ -256,62 +262,111 @@ def cursor_wake(cursor):
 
 
 def _find_block(cursor):
-    """Stand before the next block that can hold something: the head is in want of it, or the cursor done. Nothing is let go of."""
+    """Stand before the next block, or partition, that can hold something: the head is in want of it, or the cursor done. No block is let go of."""
     step: i64 = -1 if cursor.descending else 1
     while True:
-        if cursor.tab == cython.NULL:
+        if cursor.root == cython.NULL:
             if cursor.table < 0 or cursor.table >= cursor.table_count or not _enter_table(cursor):
                 cursor.table = -1
                 cursor.head.state = DONE
                 return
-        while cursor.first <= cursor.ordinal <= cursor.last:
-            if _wanted(cursor, cursor.ordinal):
-                cursor.head.state = WANT
-                return
-            cursor.ordinal += step
-        cursor.tab = cython.NULL
+        if cursor.tab != cython.NULL:
+            while cursor.first <= cursor.ordinal <= cursor.last:
+                if _wanted(cursor, cursor.tab, cursor.ordinal):
+                    cursor.head.state = WANT
+                    return
+                cursor.ordinal += step
+            _close_window(cursor)
+            part_unpin(cursor.tab)
+            cursor.tab = cython.NULL
+            if cursor.root.parts:
+                cursor.part += step
+        if cursor.root.parts:
+            while cursor.part_first <= cursor.part <= cursor.part_last:
+                if _wanted(cursor, cursor.root, cursor.part):
+                    cursor.head.state = WANT
+                    return
+                cursor.part += step
+        cursor.root = cython.NULL
         cursor.table += step
 
 
-def _wanted(cursor, ordinal):
-    return cursor.tab.min_seqnos[ordinal] <= cursor.seqno and (not cursor.since or cursor.tab.max_seqnos[ordinal] > cursor.since)
+def _wanted(cursor, tab, ordinal):
+    return tab.min_seqnos[ordinal] <= cursor.seqno and (not cursor.since or tab.max_seqnos[ordinal] > cursor.since)
 
 
 def _enter_table(cursor):
-    """Which blocks of the table at `cursor.table` the range touches; False if the table lies behind the range."""
+    """Which blocks, or partitions, of the table at `cursor.table` the range touches; False if the table lies behind the range."""
     tab: TabP = cursor.tables[cursor.table]
-    last: u32 = tab.blocks - 1
-    cursor.first = 0
-    cursor.last = last
+    first: i64 = 0
+    last: i64 = cython.cast(i64, tab.blocks) - 1
     if cursor.lower != cython.NULL:
-        cursor.first = table_lower(tab, cursor.lower, cursor.lower_size)
-        if cursor.descending and cursor.first > last:
+        first = table_lower(tab, cursor.lower, cursor.lower_size)
+        if cursor.descending and first > last:
             return False
     if cursor.upper != cython.NULL:
         if compare_keys(tab.smallest, tab.smallest_size, cursor.upper, cursor.upper_size) >= 0:
             if not cursor.descending:
                 return False
-            cursor.last = -1  # Descending the first table tried may lie behind the range; those before it do not.
+            last = -1  # Descending the first table tried may lie behind the range; those before it do not.
         else:
-            cursor.last = min(table_lower(tab, cursor.upper, cursor.upper_size), last)
-    cursor.tab = tab
-    cursor.ordinal = cursor.last if cursor.descending else cursor.first
+            last = min(cython.cast(i64, table_lower(tab, cursor.upper, cursor.upper_size)), last)
+    cursor.root = tab
+    if tab.parts:
+        cursor.part_first = first
+        cursor.part_last = last
+        cursor.part = last if cursor.descending else first
+    else:
+        cursor.tab = tab
+        _enter_blocks(cursor, first, last)
     return True
+
+
+def _enter_blocks(cursor, first, last):
+    cursor.first = first
+    cursor.last = last
+    cursor.ordinal = last if cursor.descending else first
+
+
+def _load_part(cursor):
+    """Fetch the partition that a cursor in want stands before, and stand before a block of it, or behind it."""
+    table: Table = cython.cast(Table, cursor.root.owner)
+    tab: TabP = part_index(cursor.root, table.source, table.cache, cython.cast(u32, cursor.part), cursor.keep)
+    first: i64 = 0
+    last: i64 = cython.cast(i64, tab.blocks) - 1
+    cursor.tab = tab
+    if cursor.lower != cython.NULL:
+        first = table_lower(tab, cursor.lower, cursor.lower_size)
+    if cursor.upper != cython.NULL:
+        last = min(cython.cast(i64, table_lower(tab, cursor.upper, cursor.upper_size)), last)
+    _enter_blocks(cursor, first, last)
+    if cursor.descending:
+        cursor.at = -1  # Behind everything that is loaded: what may be left is a candidate.
+        cursor.end = 0
+        _settle_backward(cursor)
+    else:
+        _find_block(cursor)
+    return 0
 
 
 def cursor_load(cursor, scratch):
     """Fetch the block that a cursor in want stands before, and settle. Python code may run: other cursors must be asleep."""
+    if cursor.tab == cython.NULL:
+        return _load_part(cursor)
     table: Table = cython.cast(Table, cursor.tab.owner)
+    before: TabP = cursor.blk_tab
     if cursor.blk != cython.NULL:
         _release(cursor, cursor.blk)
         cursor.blk = cython.NULL
     blk: BlkP
     if cursor.keep or cursor.tab.cached[cursor.ordinal] != cython.NULL:
-        blk = table_block(table, cython.cast(u32, cursor.ordinal), cursor.keep)
+        blk = table_block(table, cursor.tab, cython.cast(u32, cursor.ordinal), cursor.keep)
     else:
         blk = _load_private(cursor, table, scratch)
     cursor.blk = blk
     cursor.blk_tab = cursor.tab
+    if cursor.tab.part != cython.NULL:
+        cursor.tab.part.pins += 1
     cursor.loaded = cursor.ordinal
     cursor.visible = blk.max_seqno <= cursor.seqno
     first: i64 = 0
@@ -330,9 +385,12 @@ def cursor_load(cursor, scratch):
                 first += 1
             if first < behind:
                 cursor.skip = cython.NULL
+            else:  # What it pointed to may go with its partition.
+                cursor.skip = last_key(cursor.blk_tab, cursor.loaded)
         cursor.at = first
         cursor.end = behind
         cursor.ordinal += 1
+    part_unpin(before)
     cursor_settle(cursor)
     return 0
 
@@ -358,7 +416,7 @@ def _load_private(cursor, table, scratch):
     cursor.spare = cython.NULL
     if table.encrypted:
         cursor.spare = blk
-        codec, raw_length, opened = table.source.open(ordinal, tab.offsets[ordinal], cython.cast(cython.p_char, frame)[:size])
+        codec, raw_length, opened = table.source.open(tab.first + ordinal, tab.offsets[ordinal], cython.cast(cython.p_char, frame)[:size])
         payload: bytes = opened if isinstance(opened, bytes) else bytes(opened)
         blk = cursor.spare
         cursor.spare = cython.NULL
@@ -377,7 +435,7 @@ def _mend(cursor, table, frame, code, scratch):
     """Decode the block to load from its frame after repair, into cursor.spare."""
     blk: BlkP = cython.NULL
     try:
-        block_mend(table, cursor.ordinal, frame, code, scratch, cython.address(blk))
+        block_mend(table, cursor.tab, cursor.ordinal, frame, code, scratch, cython.address(blk))
     except BaseException:
         if blk != cython.NULL:
             blk_free(blk)
@@ -399,12 +457,17 @@ def _read_window(cursor, table):
         while (
             last - first < limit
             and first > cursor.first
-            and _wanted(cursor, first - 1)
+            and _wanted(cursor, tab, first - 1)
             and tab.offsets[last] - tab.offsets[first - 1] <= _READ_AT_ONCE
         ):
             first -= 1
     else:
-        while last - first < limit and last <= cursor.last and _wanted(cursor, last) and tab.offsets[last + 1] - tab.offsets[first] <= _READ_AT_ONCE:
+        while (
+            last - first < limit
+            and last <= cursor.last
+            and _wanted(cursor, tab, last)
+            and tab.offsets[last + 1] - tab.offsets[first] <= _READ_AT_ONCE
+        ):
             last += 1
     size: u64 = tab.offsets[last] - tab.offsets[first]
     chunk: bytes = table.source.read(tab.offsets[first], size)

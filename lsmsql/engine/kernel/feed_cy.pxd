@@ -4,7 +4,8 @@ from .frame_cy cimport Scratch
 from .memtable_cy cimport Memtable, order_sorted
 from .mend_cy cimport block_mend
 from .merge_cy cimport DONE, FAILED, LIVE, SEEK, WANT, Head, head_of_block, head_of_operation
-from .native cimport VALUE, Blk, Data, MemTree, NodeP, Ops, Pair, PairP, TabP, compare_keys, prefetch, prefix_of, u32, u64, visible_node
+from .native cimport VALUE, Blk, Data, MemTree, NodeP, Ops, Pair, PairP, Tab, TabP, compare_keys, prefetch, prefix_of, u32, u64, visible_node
+from .parts_cy cimport part_index, part_unpin
 from .table_cy cimport Table, table_decode_frame, table_decode_payload
 
 ctypedef long long i64
@@ -43,6 +44,9 @@ cdef struct Feed:
     Tabs tables
     size_t table_count
     size_t table
+    u32 part  # of a partitioned table
+    Tab* tab  # the table's index, or the partition of it, pinned; NULL: to be fetched
+    Tab* spent  # a partition that was read through, still pinned; NULL: none
     u32 ordinal  # block to decode next
     u32 i  # entry of blk
     Blk* blk
@@ -69,6 +73,7 @@ cdef void feed_free(Feed* feed) noexcept
 cdef void _settle_pairs(Feed* feed) noexcept nogil
 cdef void _sort(Feed* feed) noexcept nogil
 cdef void _begin_block(Feed* feed) noexcept nogil
+cdef int _fetch_index(Feed* feed) except -1
 cdef int _open_frames(Feed* feed, Table table, bytes chunk, list owners) except -1
 
 cdef class RowPuller:

@@ -55,6 +55,9 @@ def feed_free(feed):
     free(feed.pairs)
     free(feed.rows)
     free(feed.opened)
+    part_unpin(feed.tab)
+    part_unpin(feed.spent)
+    feed.tab = feed.spent = cython.NULL
     if feed.blk != cython.NULL:
         blk_free(feed.blk)
     feed.pairs = cython.NULL
@@ -130,16 +133,21 @@ def feed_refill(feed, scratch):
         _sort(feed)
     if feed.head.state != WANT or feed.tables == cython.NULL:
         return
-    if feed.ordinal == feed.tables[feed.table].blocks:
-        feed.table += 1
+    if feed.tab != cython.NULL and feed.ordinal == feed.tab.blocks:
+        feed.spent = feed.tab
+        feed.tab = cython.NULL
         feed.ordinal = 0
         feed.window = cython.NULL
+        feed.part += 1
+        if feed.part >= feed.tables[feed.table].parts:
+            feed.part = 0
+            feed.table += 1
         if feed.table == feed.table_count:
             feed.head.state = DONE
             return
     if feed.window == cython.NULL or feed.ordinal >= feed.window_last:
         return
-    tab = feed.tables[feed.table]
+    tab = feed.tab
     if feed.opened != cython.NULL:
         opened = feed.opened + (feed.ordinal - feed.window_first)
         feed.code = table_decode_payload(
@@ -166,7 +174,9 @@ def _begin_block(feed):
 
 def feed_read(feed):
     """Read the frames that come next, about a MiB of them. Returns what has to stay alive while they are used."""
-    tab: TabP = feed.tables[feed.table]
+    if feed.tab == cython.NULL:
+        _fetch_index(feed)
+    tab: TabP = feed.tab
     table: Table = cython.cast(Table, tab.owner)
     first: u32 = feed.ordinal
     last: u32 = first + 1
@@ -187,9 +197,19 @@ def feed_read(feed):
     return owners
 
 
+def _fetch_index(feed):
+    """The index of the table to read, or the next partition of it, which does not enter the cache."""
+    root: TabP = feed.tables[feed.table]
+    table: Table = cython.cast(Table, root.owner)
+    part_unpin(feed.spent)
+    feed.spent = cython.NULL
+    feed.tab = part_index(root, table.source, table.cache, feed.part, False) if root.parts else root
+    return 0
+
+
 def _open_frames(feed, table, chunk, owners):
     """Decrypt the frames of the window, all under this one hold of the GIL."""
-    tab: TabP = feed.tables[feed.table]
+    tab: TabP = feed.tab
     base: u64 = tab.offsets[feed.window_first]
     ordinal: u32
     payload: bytes
@@ -199,7 +219,7 @@ def _open_frames(feed, table, chunk, owners):
     try:
         for ordinal in range(feed.window_first, feed.window_last):
             start: cython.Py_ssize_t = tab.offsets[ordinal] - base
-            codec, raw_length, found = table.source.open(ordinal, tab.offsets[ordinal], chunk[start : start + tab.sizes[ordinal]])
+            codec, raw_length, found = table.source.open(tab.first + ordinal, tab.offsets[ordinal], chunk[start : start + tab.sizes[ordinal]])
             payload = found if isinstance(found, bytes) else bytes(found)
             owners.append(payload)
             opened[ordinal - feed.window_first].codec = codec
@@ -217,11 +237,11 @@ def feed_mend(feed, scratch):
     """Go on with the failed block's frame after repair, or raise what it calls for."""
     if feed.code == BLOCK_NO_MEMORY:
         raise MemoryError("no memory for a table stream")
-    tab: TabP = feed.tables[feed.table]
+    tab: TabP = feed.tab
     table: Table = cython.cast(Table, tab.owner)
     frame: Data = feed.window + (tab.offsets[feed.ordinal] - tab.offsets[feed.window_first])
     held: bytes = cython.cast(cython.p_char, frame)[: tab.sizes[feed.ordinal]]
-    block_mend(table, feed.ordinal, held, feed.code, scratch, cython.address(feed.blk))
+    block_mend(table, tab, feed.ordinal, held, feed.code, scratch, cython.address(feed.blk))
     _begin_block(feed)
     return 0
 

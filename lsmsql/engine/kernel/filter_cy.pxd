@@ -1,10 +1,10 @@
 # A table's filter, of whichever kind; the one place where lookups tell the kinds apart.
 from .bloom_cy cimport bloom_line, bloom_probe
 from .burr_cy cimport burr_prefetch, burr_probe
-from .native cimport FILTER_BLOOM, FILTER_NONE, Filter, prefetch, u32, u64
+from .native cimport FILTER_BLOOM, FILTER_NONE, Data, Filter, prefetch, u32, u64
 
 cdef bytes filter_build(int kind, const u64* hashes, size_t count, u32 filter_bits)
-cdef int filter_open(bytes data, Filter* filter) except -1  # ValueError; the struct points into `data`, whose owner keeps it
+cdef int filter_open(Data data, size_t size, Filter* filter) except -1  # ValueError; the struct points into `data`, whose owner keeps it
 
 cdef inline bint filter_probe(const Filter* filter, u64 hash) noexcept nogil:
     """False only if no key with that XXH3-64 hash is in the table."""

@@ -18,7 +18,7 @@ from cython.cimports.lsmsql.engine.kernel.native import FILTER_BLOOM, FILTER_BUR
 
 from .kinds import FilterKind
 
-_VERSION_AT = cython.declare(cython.Py_ssize_t, 5)
+_VERSION_AT = cython.declare(cython.size_t, 5)
 _AT_ONCE = cython.declare(cython.size_t, 32)  # probes whose lines are fetched side by side, as get_many does
 
 
@@ -31,15 +31,15 @@ def filter_build(kind, hashes, count, filter_bits):
     return burr_build(hashes, count, bits if bits < 16 else 16)
 
 
-def filter_open(data, filter):
+def filter_open(data, size, filter):
     memset(filter, 0, cython.sizeof(Filter))
-    if PyBytes_GET_SIZE(data) == 0:
+    if size == 0:
         return 0
-    if PyBytes_GET_SIZE(data) > _VERSION_AT and cython.cast(Data, PyBytes_AS_STRING(data))[_VERSION_AT] == FILTER_BURR:
-        burr_open(data, cython.address(filter.burr))
+    if size > _VERSION_AT and data[_VERSION_AT] == FILTER_BURR:
+        burr_open(data, size, cython.address(filter.burr))
         filter.kind = FILTER_BURR
     else:
-        bloom_open(data, cython.address(filter.lines), cython.address(filter.line_count), cython.address(filter.probes))
+        bloom_open(data, size, cython.address(filter.lines), cython.address(filter.line_count), cython.address(filter.probes))
         filter.kind = FILTER_BLOOM
     return 0
 
@@ -62,7 +62,7 @@ def build_filter(hashes, filter_bits: u32, kind=FilterKind.BLOOM) -> bytes:
 def may_contain(data: bytes, key: bytes) -> bool:
     """As `plain.may_contain`."""
     filter: Filter
-    filter_open(data, cython.address(filter))
+    filter_open(cython.cast(Data, PyBytes_AS_STRING(data)), PyBytes_GET_SIZE(data), cython.address(filter))
     return bool(filter_probe(cython.address(filter), hash64(PyBytes_AS_STRING(key), PyBytes_GET_SIZE(key))))
 
 
@@ -76,7 +76,7 @@ def count_maybe(data: bytes, hashes: bytes) -> int:
     end: cython.size_t
     hash: u64 = 0
     found: u64 = 0
-    filter_open(data, cython.address(filter))
+    filter_open(cython.cast(Data, PyBytes_AS_STRING(data)), PyBytes_GET_SIZE(data), cython.address(filter))
     if PyBytes_GET_SIZE(hashes) % 8:
         raise ValueError("hashes take 8 bytes each")
     with cython.nogil:

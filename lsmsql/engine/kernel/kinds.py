@@ -31,5 +31,6 @@ BATCH_SEQNO = 1 << 62  # operation n of an uncommitted batch reads as seqno BATC
 KEY_BYTES_MAX = 65_535
 VALUE_BYTES_MAX = 1_000_000_000
 BATCH_BYTES_MAX = (1 << 32) - 1
-INDEX_BYTES = 64 << 20  # of a table's index, raw: where the table is cut, well before a section's limit
+INDEX_BYTES = 64 << 20  # of a table's index, or top-level index, raw: where the table is cut, well before a section's limit
+FILTER_BYTES = 128 << 20  # of a table's filter if it is one block, raw: likewise
 DUPLICATES = 0x80  # in an index entry's kind mask: the block shares a user key within itself or with a neighbour

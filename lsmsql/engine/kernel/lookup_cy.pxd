@@ -9,8 +9,9 @@ cdef struct Key:  # what is looked up, and the best version found so far
     u64 seqno  # the reader's
     u64 best  # seqno of the best version
     bint found
-    TabP tab  # that may hold the key, NULL: none; and the block of it
-    u32 ordinal
+    TabP tab  # that may hold the key, NULL: none
+    TabP piece  # its index, or the partition of it that the key lies in; NULL: has to be read
+    u32 ordinal  # the block of that
     u32 position
     Blk* blk  # the block if it is cached
 
@@ -24,3 +25,4 @@ cdef int _stage_memtables(object memtables, Key* keys, u32 count, size_t first, 
 cdef int _stage_tables(Key* keys, u32 count, size_t first, list out) except -1
 cdef bint _settle(Key* key)
 cdef bint _aim(Key* key) noexcept nogil
+cdef bint _aim_in_parts(Key* key) noexcept nogil

@@ -41,6 +41,7 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     visible_node,
 )
 from cython.cimports.lsmsql.engine.kernel.operations_cy import ops_find, ops_prefetch
+from cython.cimports.lsmsql.engine.kernel.parts_cy import filter_cached, part_cached, part_filter, part_tab
 from cython.cimports.lsmsql.engine.kernel.table_cy import Table, table_find, table_lower
 
 from .entry_error import EntryTypeError
@@ -199,12 +200,41 @@ def _stage_memtables(memtables, keys, count, first, out):
 def _aim(key):
     """Find the block that a key would lie in; False if its table has it for certain not."""
     tab: TabP = key.tab
+    if tab.parts:
+        return _aim_in_parts(key)
     if not filter_probe(cython.address(tab.filter), key.hash):
         return False
+    key.piece = tab
     key.ordinal = table_lower(tab, key.data, key.size)
     if key.ordinal == tab.blocks:
         return False
     prefetch(tab.cached[key.ordinal])
+    return True
+
+
+def _aim_in_parts(key):
+    """_aim at a table whose index is partitioned, as far as the partitions are at hand."""
+    root: TabP = key.tab
+    blk: BlkP
+    number: u32 = table_lower(root, key.data, key.size)
+    key.piece = cython.NULL
+    if number == root.blocks:
+        return False
+    if root.filtered:
+        blk = filter_cached(root, number)
+        if blk == cython.NULL:
+            return True
+        blk.referenced = True
+        if not filter_probe(part_filter(blk), key.hash):
+            return False
+    elif not filter_probe(cython.address(root.filter), key.hash):
+        return False
+    blk = part_cached(root, number)
+    if blk != cython.NULL:
+        blk.referenced = True
+        key.piece = part_tab(blk)
+        key.ordinal = table_lower(key.piece, key.data, key.size)  # Below its blocks: its last key is the top level's.
+        prefetch(key.piece.cached[key.ordinal])
     return True
 
 
@@ -220,21 +250,21 @@ def _stage_tables(keys, count, first, out):
         if keys[i].tab != cython.NULL and not _aim(cython.address(keys[i])):
             keys[i].tab = cython.NULL
     for i in range(count):
-        if keys[i].tab != cython.NULL:
-            blk = keys[i].tab.cached[keys[i].ordinal]
+        if keys[i].tab != cython.NULL and keys[i].piece != cython.NULL:
+            blk = keys[i].piece.cached[keys[i].ordinal]
             if blk != cython.NULL:
                 prefetch(cython.cast(Data, blk.key_offsets) + blk.count)
                 prefetch(blk.keys + key_start(blk, 0) + 8 * cython.cast(cython.size_t, blk.count))
     for i in range(count):
         if keys[i].tab != cython.NULL:
-            blk = keys[i].tab.cached[keys[i].ordinal]
+            blk = cython.NULL if keys[i].piece == cython.NULL else keys[i].piece.cached[keys[i].ordinal]
             keys[i].blk = blk
             if blk != cython.NULL:
                 keys[i].position = at = block_lower(blk, keys[i].data, keys[i].size)
                 if at < blk.count:
                     prefetch(block_value(blk, at))
                     prefetch(block_value(blk, at) + 64)
-    # Nothing from here to the end of the loop lets go of the GIL, so the blocks stay where they are without a pin.
+    # Nothing from _aim to the end of this loop lets go of the GIL, so blocks and partitions stay where they are without a pin.
     for i in range(count):
         if keys[i].tab != cython.NULL and keys[i].blk != cython.NULL and _settle(cython.address(keys[i])):
             if keys[i].tab != cython.NULL:

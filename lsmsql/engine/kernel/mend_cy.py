@@ -14,11 +14,11 @@ from cython.cimports.lsmsql.engine.kernel.native import Data
 from cython.cimports.lsmsql.engine.kernel.table_cy import table_decode_payload
 
 
-def block_mend(table, ordinal, frame, code, scratch, blk):
+def block_mend(table, tab, ordinal, frame, code, scratch, blk):
     payload: bytes
     if code == FRAME_BAD:
-        codec, raw_length, content = table.source.open(ordinal, table.tab.offsets[ordinal], frame)
+        codec, raw_length, content = table.source.open(tab.first + ordinal, tab.offsets[ordinal], frame)
         payload = content if type(content) is bytes else bytes(content)
         data: Data = cython.cast(Data, PyBytes_AS_STRING(payload))
-        code = table_decode_payload(cython.address(table.tab), ordinal, codec, raw_length, data, PyBytes_GET_SIZE(payload), scratch, blk)
-    return table.damage(ordinal, frame, code) if code else 0
+        code = table_decode_payload(tab, ordinal, codec, raw_length, data, PyBytes_GET_SIZE(payload), scratch, blk)
+    return table.damage(tab, ordinal, frame, code) if code else 0

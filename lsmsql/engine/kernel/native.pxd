@@ -88,9 +88,9 @@ cdef struct Blk:
     u8* kinds  # NULL: all are VALUE
     u8* keys
     u8* values
-    Tab* table  # where the cache holds it; NULL: in no cache
+    Tab* table  # where the cache holds it: a root; NULL: in no cache
     u32 ordinal  # of the block in that table
-    u32 ring  # its place in the cache's ring
+    u32 ring  # its place in the cache's ring; U32_MAX: kept for as long as its table
     u32 count
     u32 pins  # changed under the GIL only; a block with pins is neither evicted nor freed
     u8 key_wide
@@ -132,9 +132,19 @@ cdef struct Filter:
 
 # --- an open table
 
-cdef struct Tab:
+cdef struct Tab:  # an index, whole, top-level or one of its partitions: what the columns are of are data blocks, or partitions (`parts`)
     void* owner  # the Table object, borrowed
-    u32 blocks
+    u32 blocks  # in the columns
+    u32 first  # number in the table of the first data block
+    u32 data_blocks  # of the whole table
+    u32 parts  # of a top-level index: partitions, as many as `blocks`; else 0
+    u32* part_firsts  # parts + 1: number of each one's first data block
+    u64* part_starts  # parts + 1: offset of that in the file
+    bint filtered  # each partition has its filter
+    bint pin_index  # partitions that were read stay
+    bint pin_filter
+    Blk* part  # of a partition: the cached block that this lies in, which has to be pinned; NULL: this is the table's own
+    Tab* root  # the table's own: what the cache knows
     u32 common  # bytes that all last keys share
     u64* prefixes  # of each last key: 8 bytes behind the common ones, see prefix_of
     u64* offsets  # blocks + 1, of the frames in the file
@@ -148,7 +158,7 @@ cdef struct Tab:
     u8* masks  # kinds, and DUPLICATES
     u32* key_offsets  # blocks + 1, from `keys`
     u8* keys  # last keys
-    BlkP* cached  # by block number; NULL: not in the cache
+    BlkP* cached  # by data block from `first` on; NULL: not in the cache. The root's go on with the partitions of index and filter
     u8* smallest
     u32 smallest_size
     Filter filter

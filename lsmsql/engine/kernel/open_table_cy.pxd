@@ -15,6 +15,10 @@ cdef struct OpenTable:
     u64 block_bytes
     u64 table_bytes
     u64 index_limit
+    u64 filter_limit
+    u64 partition_bytes  # 0: no partitions
+    u64 spill_bytes
+    bint full_filter
     u32 filter_bits
     int level
     size_t overhead
@@ -44,6 +48,13 @@ cdef struct OpenTable:
     U32s last_ends  # of the last keys, from `last_keys`
     Room last_keys
     size_t last_room
+    # -- the finished partitions, and the open one
+    U64s ends  # blocks, then hashes, before the end of each
+    size_t ends_room
+    u32 parts
+    u64 open_bytes
+    u64 open_entries
+    u64 top_bytes  # of the partitions and their last keys
     # -- the table
     U64s hashes
     size_t keys
@@ -66,6 +77,8 @@ cdef int table_parity(OpenTable* table, u32 code) except -1
 cdef int table_dictionary(OpenTable* table, object native, u32 id, int level) except -1
 cdef int table_add_key(OpenTable* table, Data key, u32 size) noexcept nogil
 cdef int table_close_block(OpenTable* table, u32 count) noexcept nogil
+cdef bint table_index_ends(const OpenTable* table) noexcept nogil  # its index is as long as it may be
+cdef bint table_full(const OpenTable* table) noexcept nogil  # its frames, its index or its filter are
 cdef bytes table_frames(OpenTable* table)
 cdef list table_payloads(OpenTable* table)
 cdef object table_summary(OpenTable* table, object filter_kind, object dictionary)
@@ -80,4 +93,9 @@ cdef int _keep_rest(OpenTable* table, u32 first) noexcept nogil
 cdef int _grow_blocks(OpenTable* table) noexcept nogil
 cdef bint _reserve(void** memory, size_t* room, size_t need, size_t width) noexcept nogil
 cdef bint _resize(void** memory, size_t size) noexcept nogil
-cdef bytes _index(OpenTable* table)
+cdef bytes _index(OpenTable* table, u32 first, u32 end)
+cdef u64 _filter_bytes(const OpenTable* table) noexcept nogil
+cdef bint _spills(const OpenTable* table) noexcept nogil
+cdef int _end_block(OpenTable* table, u32 key_size) noexcept nogil
+cdef int _end_partition(OpenTable* table, u32 key_size) noexcept nogil
+cdef tuple _partitions(OpenTable* table, int kind)

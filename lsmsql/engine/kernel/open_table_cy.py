@@ -19,8 +19,11 @@ from cython.cimports.lsmsql.engine.kernel.block_decode_cy import BLOCK_NO_MEMORY
 from ...parity_scheme import ParityScheme
 from .chunk import TableSummary
 from .kinds import FilterKind
+from .partitions import PARTITION_ENTRIES, PARTITION_FILTER_BYTES, Partition
 
 _BLOCK_OVERHEAD = cython.declare(u64, 27)  # counted for each block against index_bytes
+_PART_ENTRIES = cython.declare(u64, PARTITION_ENTRIES)
+_PART_FILTER = cython.declare(u64, PARTITION_FILTER_BYTES)
 
 
 def table_parity(table, code):
@@ -143,7 +146,52 @@ def _append_index(table, blk, raw_size, frame_size, codec):
     table.raw_bytes += key_start(blk, blk.count) + value_start(blk, blk.count)
     table.data_bytes += frame_size
     table.index_bytes += _BLOCK_OVERHEAD + size
+    return _end_block(table, size) if table.partition_bytes else 0
+
+
+def _end_block(table, key_size):
+    """Close the open partition if it is long enough -> code."""
+    n: u32 = table.parts
+    keys: u64 = table.keys - (table.ends[2 * n - 1] if n else 0)
+    table.open_bytes += _BLOCK_OVERHEAD + key_size
+    table.open_entries += table.entries[table.blocks - 1]
+    if table.open_bytes < table.partition_bytes and table.open_entries < _PART_ENTRIES and keys * table.filter_bits // 8 < _PART_FILTER:
+        return 0
+    return _end_partition(table, key_size)
+
+
+def _end_partition(table, key_size):
+    n: cython.size_t = table.parts
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.ends)), cython.address(table.ends_room), 2 * n + 2, 8):
+        return BLOCK_NO_MEMORY
+    table.ends[2 * n] = table.blocks
+    table.ends[2 * n + 1] = table.keys
+    table.parts = n + 1
+    table.top_bytes += _BLOCK_OVERHEAD + key_size
+    table.open_bytes = table.open_entries = 0
     return 0
+
+
+def _filter_bytes(table):
+    return table.keys * table.filter_bits // 8
+
+
+def table_index_ends(table):
+    if table.partition_bytes == 0:
+        return table.index_bytes >= table.index_limit
+    return table.top_bytes >= table.index_limit or table.index_bytes // 16 >= table.index_limit
+
+
+def table_full(table):
+    if table.data_bytes >= table.table_bytes or table_index_ends(table):
+        return True
+    return (table.partition_bytes == 0 or table.full_filter) and _filter_bytes(table) >= table.filter_limit
+
+
+def _spills(table):
+    if table.partition_bytes == 0:
+        return False
+    return table.index_bytes > table.spill_bytes or (not table.full_filter and _filter_bytes(table) >= table.filter_limit)
 
 
 def _keep_rest(table, first):
@@ -227,6 +275,8 @@ def table_start(table):
     """Begin another table; its first entries may be in the builder already."""
     table.blocks = 0
     table.keys = 0
+    table.parts = 0
+    table.open_bytes = table.open_entries = table.top_bytes = 0
     table.total = table.tombstones = table.raw_bytes = table.data_bytes = table.index_bytes = 0
     table_next_chunk(table)
 
@@ -246,6 +296,7 @@ def table_free(table):
     free(table.last_ends)
     free(table.last_keys)
     free(table.hashes)
+    free(table.ends)
     free(table.smallest)
     free(table.out)
     memset(table, 0, cython.sizeof(OpenTable))
@@ -289,11 +340,15 @@ def table_summary(table, filter_kind, dictionary):
     smallest: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.smallest), table.smallest_size)
     largest: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.last_keys) + start, table.last_ends[last] - start)
     kind: cython.int = FilterKind(filter_kind(smallest, largest) if callable(filter_kind) else filter_kind)
-    made: bytes = filter_build(kind, table.hashes, table.keys, table.filter_bits)
+    made: bytes = b""
+    partitions: tuple = _partitions(table, kind) if _spills(table) else ()
+    if table.full_filter or not partitions:
+        made = filter_build(kind, table.hashes, table.keys, table.filter_bits)
     return TableSummary(
-        index=_index(table),
+        index=b"" if partitions else _index(table, 0, table.blocks),
         filter=made,
-        filter_kind=FilterKind(kind) if made else FilterKind.NONE,
+        filter_kind=FilterKind(kind) if made or any([part.filter for part in partitions]) else FilterKind.NONE,
+        partitions=partitions,
         smallest=smallest,
         largest=largest,
         blocks=table.blocks,
@@ -310,28 +365,48 @@ def table_summary(table, filter_kind, dictionary):
     )
 
 
-def _index(table):
-    """The raw index (docs/formats.md)."""
-    count: cython.size_t = table.blocks
+def _partitions(table, kind):
+    """The partitions of index and filter."""
+    found: list = []
+    n: u32
+    first: u64 = 0
+    key: u64 = 0
+    last: u32 = table.blocks - 1
+    bits: u32 = 0 if table.full_filter else table.filter_bits
+    if table.open_bytes and _end_partition(table, table.last_ends[last] - (table.last_ends[last - 1] if last else 0)):
+        raise MemoryError("no memory for a table stream")
+    for n in range(table.parts):
+        made = filter_build(kind, table.hashes + key, table.ends[2 * n + 1] - key, bits)
+        found.append(Partition(_index(table, first, table.ends[2 * n]), made))
+        first = table.ends[2 * n]
+        key = table.ends[2 * n + 1]
+    return tuple(found)
+
+
+def _index(table, first, end):
+    """The raw index (docs/formats.md) of some of the blocks."""
+    count: u32 = end - first
     n: u32
     length: u16
-    index: bytes = PyBytes_FromStringAndSize(cython.NULL, 4 + 27 * count + table.last_ends[count - 1])
+    start: u32 = table.last_ends[first - 1] if first else 0
+    size: cython.size_t = table.last_ends[end - 1] - start
+    index: bytes = PyBytes_FromStringAndSize(cython.NULL, 4 + 27 * cython.cast(cython.size_t, count) + size)
     at: Room = cython.cast(Room, PyBytes_AS_STRING(index))
-    memcpy(at, cython.address(table.blocks), 4)
+    memcpy(at, cython.address(count), 4)
     at += 4
-    memcpy(at, table.sizes, 4 * count)
-    at += 4 * count
-    memcpy(at, table.entries, 4 * count)
-    at += 4 * count
-    memcpy(at, table.minima, 8 * count)
-    at += 8 * count
-    memcpy(at, table.maxima, 8 * count)
-    at += 8 * count
-    memcpy(at, table.masks, count)
+    memcpy(at, table.sizes + first, 4 * cython.cast(cython.size_t, count))
+    at += 4 * cython.cast(cython.size_t, count)
+    memcpy(at, table.entries + first, 4 * cython.cast(cython.size_t, count))
+    at += 4 * cython.cast(cython.size_t, count)
+    memcpy(at, table.minima + first, 8 * cython.cast(cython.size_t, count))
+    at += 8 * cython.cast(cython.size_t, count)
+    memcpy(at, table.maxima + first, 8 * cython.cast(cython.size_t, count))
+    at += 8 * cython.cast(cython.size_t, count)
+    memcpy(at, table.masks + first, count)
     at += count
-    for n in range(count):
+    for n in range(first, end):
         length = table.last_ends[n] - (table.last_ends[n - 1] if n else 0)
         memcpy(at, cython.address(length), 2)
         at += 2
-    memcpy(at, table.last_keys, table.last_ends[count - 1])
+    memcpy(at, table.last_keys + start, size)
     return index

@@ -1,7 +1,10 @@
 from .block_decode_cy cimport Layout
 from .cache_cy cimport BlockCache
 from .frame_cy cimport Scratch
-from .native cimport Blk, Data, Tab, TabP, u8, u32, u64
+from .native cimport (
+    Blk, BlkP, Data, FRAME_HEADER, Room, SLACK, Tab, TabP, U32s, U64s, block_key, block_key_size, block_kind, block_lower, block_seqno,
+    block_value, block_value_size, compare_keys, last_key, last_key_size, prefix_of, same_key, u32, u64, u8,
+)
 
 cdef struct Wanted:  # a lookup that need not see the whole block
     Data key
@@ -17,21 +20,22 @@ cdef class Table:
     cdef readonly bint encrypted
     cdef bytes _filter
     cdef object _dictionary  # what Tab.learned lies in
-    cdef void* _memory
-    # table_block for a block that is not cached. wanted: NULL, or what to look up where the block is rows and the cache would not keep it; then
-    # the answer is a block of that version alone, or NULL and the outcome.
-    cdef Blk* load(self, u32 ordinal, bint keep, Wanted* wanted) except? NULL
-    cdef Blk* _pick(self, u32 ordinal, object frame, const Layout* layout, size_t size, Wanted* wanted) except? NULL
-    cdef int damage(self, u32 ordinal, object frame, int code) except -1  # raises the error of a failed decode
+    cdef void* _memory  # of the index's columns
+    cdef void* _starts  # of its partitions
+    # table_block for a block that is not cached, of `tab`: the table's index, or a partition of it that is pinned. wanted: NULL, or what to look up
+    # where the block is rows and the cache would not keep it; then the answer is a block of that version alone, or NULL and the outcome.
+    cdef Blk* load(self, Tab* tab, u32 ordinal, bint keep, Wanted* wanted) except? NULL
+    cdef Blk* _pick(self, Tab* tab, u32 ordinal, object frame, const Layout* layout, size_t size, Wanted* wanted) except? NULL
+    cdef int damage(self, const Tab* tab, u32 ordinal, object frame, int code) except -1  # raises the error of a failed decode
+    cdef Tab* _piece(self, long long ordinal, bint keep) except NULL
     cdef int _open_dictionary(self, object dictionary) except -1
-    cdef int _parse_index(self, bytes index, u64 global_seqno) except -1
-    cdef int _fill_index(self, Data data, u64 global_seqno) except -1
-    cdef Blk* _decode(self, u32 ordinal, object frame, Scratch* scratch, bint keep, Wanted* wanted) except? NULL
+    cdef int _open_index(self, bytes index, u64 global_seqno, object partitions) except -1
+    cdef Blk* _decode(self, Tab* tab, u32 ordinal, object frame, Scratch* scratch, bint keep, Wanted* wanted) except? NULL
 
 # First block whose last key is not below the key; Tab.blocks if none.
 cdef u32 table_lower(const Tab* tab, Data key, size_t size) noexcept nogil
-# A block, through the cache, with one pin for the caller (blk_unpin). keep=False: a missed one is not added to the cache.
-cdef Blk* table_block(Table table, u32 ordinal, bint keep) except NULL
+# A block of a table's index or pinned partition, through the cache, with one pin for the caller (blk_unpin). keep=False: a missed one is not added.
+cdef Blk* table_block(Table table, Tab* tab, u32 ordinal, bint keep) except NULL
 # The newest version of a key at a seqno: 1, a pinned block and the position in it; or 0. hash: XXH3-64 of the key.
 cdef int table_find(Table table, Data key, size_t size, u64 hash, u64 seqno, Blk** blk, u32* position) except -1
 # Bulk reading without the GIL: frame (unencrypted, exactly Tab.sizes[ordinal] bytes) to *blk, reused if large enough. A code of block_decode_cy; then
@@ -42,4 +46,5 @@ cdef int table_decode_payload(
 ) noexcept nogil
 
 cdef int _check_block(const Tab* tab, u32 ordinal, const Blk* blk) noexcept nogil
-cdef u8* _column(Table table, size_t* at, size_t size) noexcept
+cdef int _find_in_parts(Table table, Wanted* wanted, Blk** blk, u32* position) except -1
+cdef int _find(Table table, Tab* tab, Wanted* wanted, Blk** blk, u32* position) except -1

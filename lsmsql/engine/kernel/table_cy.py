@@ -29,42 +29,17 @@ from cython.cimports.lsmsql.engine.kernel.block_rows_cy import ROW_ABSENT, ROW_F
 from cython.cimports.lsmsql.engine.kernel.cache_cy import BlockCache
 from cython.cimports.lsmsql.engine.kernel.filter_cy import filter_open, filter_probe
 from cython.cimports.lsmsql.engine.kernel.frame_cy import Framed, Scratch, frame_check, payload_decode, scratch_free
+from cython.cimports.lsmsql.engine.kernel.index_cy import index_fill, index_need
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
-from cython.cimports.lsmsql.engine.kernel.native import (
-    DUPLICATES,
-    FRAME_HEADER,
-    KIND_READABLE_MAX,
-    SLACK,
-    U32_MAX,
-    BlkP,
-    Data,
-    Room,
-    TabP,
-    U32s,
-    U64s,
-    block_key,
-    block_key_size,
-    block_kind,
-    block_lower,
-    block_seqno,
-    block_value,
-    block_value_size,
-    compare_keys,
-    last_key,
-    last_key_size,
-    prefix_of,
-    same_key,
-    u8,
-    u16,
-    u32,
-    u64,
-)
+from cython.cimports.lsmsql.engine.kernel.parts_cy import part_index, part_may_contain, part_unpin
 
 from ..storage.compression import decompress
 from .block_cy import decode_block
 from .libraries_cy import native_dictionary
 
-_BLOCK_COLUMNS = cython.declare(cython.size_t, 27)  # bytes of an index entry besides its key
+_ABSENT = cython.declare(cython.int, 0)  # of _find
+_FOUND = cython.declare(cython.int, 1)
+_BEYOND = cython.declare(cython.int, 2)
 _ROWS = cython.declare(u8, 2)
 _BIG = cython.declare(u32, 1 << 20)  # raw bytes from which a block is decoded without the GIL, in memory of its own
 _READ_AT_ONCE = cython.declare(u64, 1 << 20)
@@ -134,10 +109,10 @@ def table_decode_frame(tab, ordinal, frame, scratch, blk):
 # --- blocks, through the cache
 
 
-def table_block(table, ordinal, keep):
-    blk: BlkP = table.tab.cached[ordinal]
+def table_block(table, tab, ordinal, keep):
+    blk: BlkP = tab.cached[ordinal]
     if blk == cython.NULL:
-        return table.load(ordinal, keep, cython.NULL)
+        return table.load(tab, ordinal, keep, cython.NULL)
     table.cache.hits += 1
     blk.referenced = True
     blk.pins += 1
@@ -146,47 +121,91 @@ def table_block(table, ordinal, keep):
 
 def table_find(table, key, size, hash, seqno, blk, position):
     tab: TabP = cython.address(table.tab)
-    ordinal: u32
-    at: u32
-    found: BlkP
     wanted: Wanted
     if compare_keys(key, size, tab.smallest, tab.smallest_size) < 0:
         return 0
+    wanted.key, wanted.size, wanted.hash, wanted.seqno = key, size, hash, seqno
+    if tab.parts:
+        return _find_in_parts(table, cython.address(wanted), blk, position)
     if not filter_probe(cython.address(tab.filter), hash):
         return 0
-    wanted.key, wanted.size, wanted.hash, wanted.seqno = key, size, hash, seqno
-    ordinal = table_lower(tab, key, size)
+    return _find(table, tab, cython.address(wanted), blk, position) == _FOUND
+
+
+def _find_in_parts(table, wanted, blk, position):
+    """table_find in a table whose index is partitioned."""
+    root: TabP = cython.address(table.tab)
+    number: u32 = table_lower(root, wanted.key, wanted.size)
+    tab: TabP
+    code: cython.int
+    if number == root.blocks:
+        return 0
+    if root.filtered:
+        if not part_may_contain(root, table.source, table.cache, number, wanted.hash):
+            return 0
+    elif not filter_probe(cython.address(root.filter), wanted.hash):
+        return 0
+    while number < root.blocks:
+        tab = part_index(root, table.source, table.cache, number, True)
+        try:
+            code = _find(table, tab, wanted, blk, position)
+        finally:
+            part_unpin(tab)
+        if code != _BEYOND:
+            return code == _FOUND
+        number += 1
+    return 0
+
+
+def _find(table, tab, wanted, blk, position):
+    """table_find in a whole index, or in one partition of it, which is pinned; _BEYOND if all that is left of it was looked through."""
+    key: Data = wanted.key
+    size: cython.size_t = wanted.size
+    ordinal: u32 = table_lower(tab, key, size)
+    at: u32
+    found: BlkP
     while ordinal < tab.blocks:
         if tab.cached[ordinal] != cython.NULL:
-            found = table_block(table, ordinal, True)
+            found = table_block(table, tab, ordinal, True)
         else:
-            found = table.load(ordinal, True, cython.address(wanted))
+            found = table.load(tab, ordinal, True, wanted)
             if found == cython.NULL:
                 if wanted.outcome == ROW_ABSENT:
-                    return 0
+                    return _ABSENT
                 ordinal += 1
                 continue
         at = block_lower(found, key, size)
         while at < found.count:
             if not same_key(block_key(found, at), block_key_size(found, at), key, size):
                 blk_unpin(found)
-                return 0
-            if block_seqno(found, at) <= seqno:
+                return _ABSENT
+            if block_seqno(found, at) <= wanted.seqno:
                 blk[0] = found
                 position[0] = at
-                return 1
+                return _FOUND
             at += 1
         blk_unpin(found)
         ordinal += 1
-    return 0
+    return _BEYOND
 
 
 @cython.no_gc_clear  # The cache and the blocks in it have to be there when a table goes.
 @cython.cclass
 class Table:
-    """One open SSTable: its index and filter in memory, its blocks through the cache."""
+    """One open SSTable: its index and filter in memory, or the top-level index alone; its blocks, and partitions, through the cache."""
 
-    def __init__(self, source, index, filter_bytes, smallest, cache: BlockCache, global_seqno: u64 = 0) -> None:
+    def __init__(
+        self,
+        source,
+        index,
+        filter_bytes,
+        smallest,
+        cache: BlockCache,
+        global_seqno: u64 = 0,
+        partitions=None,
+        pin_index=False,
+        pin_filter=False,
+    ) -> None:
         tab: TabP = cython.address(self.tab)
         first: bytes = bytes(smallest)
         if self._memory != cython.NULL:
@@ -197,9 +216,10 @@ class Table:
         tab.parity = source.parity
         self._open_dictionary(source.dictionary)
         self._filter = bytes(filter_bytes)
-        filter_open(self._filter, cython.address(tab.filter))
-        self._parse_index(bytes(index), global_seqno)
-        tab.owner = cython.cast(cython.p_void, self)
+        filter_open(cython.cast(Data, PyBytes_AS_STRING(self._filter)), PyBytes_GET_SIZE(self._filter), cython.address(tab.filter))
+        self._open_index(bytes(index), global_seqno, partitions)
+        tab.pin_index = pin_index
+        tab.pin_filter = pin_filter
         tab.smallest = cython.cast(Room, malloc(PyBytes_GET_SIZE(first) + SLACK))
         if tab.smallest == cython.NULL:
             raise MemoryError("no memory for a table")
@@ -209,9 +229,11 @@ class Table:
             raise ValueError("smallest key lies after the first block")
 
     def __dealloc__(self):
-        if self._memory != cython.NULL:
+        if self.tab.cached != cython.NULL:
             self.cache.drop(cython.address(self.tab))
-            free(self._memory)
+        free(self.tab.cached)
+        free(self._memory)
+        free(self._starts)
         free(self.tab.smallest)
 
     def _open_dictionary(self, dictionary):
@@ -222,88 +244,44 @@ class Table:
             self.tab.dictionary = dictionary.id
         return 0
 
-    def _parse_index(self, index, global_seqno):
-        """Take the columns of a raw index apart; ValueError, naming the check, when they are malformed."""
+    def _open_index(self, index, global_seqno, partitions):
+        """Take a raw index apart, and note what partitions it is of; ValueError, naming the check, when it is malformed."""
+        tab: TabP = cython.address(self.tab)
         size: cython.size_t = PyBytes_GET_SIZE(index)
         data: Data = cython.cast(Data, PyBytes_AS_STRING(index))
-        count: u32 = 0
-        fixed: cython.size_t
-        length: u16
-        keys: u64 = 0
-        i: cython.size_t
-        memcpy(cython.address(count), data, size if size < 4 else 4)
-        fixed = 4 + cython.cast(cython.size_t, count) * _BLOCK_COLUMNS
-        if size < fixed or count == 0:
-            raise ValueError("index shorter than its columns")
-        for i in range(count):
-            memcpy(cython.address(length), data + fixed - 2 * (count - i), 2)
-            keys += length
-        if fixed + keys != size or keys > U32_MAX:
-            raise ValueError("index keys do not fill it")
-        at: cython.size_t = 0
-        need: cython.size_t = cython.cast(cython.size_t, count) * (5 * 8 + 3 * 4 + 1) + 128 + keys + SLACK
-        self._memory = calloc(need, 1)
+        slots: cython.size_t
+        i: u32
+        self._memory = malloc(index_need(data, size))
         if self._memory == cython.NULL:
             raise MemoryError("no memory for a table")
-        tab: TabP = cython.address(self.tab)
-        n: cython.size_t = count
-        tab.blocks = count
-        tab.prefixes = cython.cast(U64s, _column(self, cython.address(at), 8 * n))
-        tab.offsets = cython.cast(U64s, _column(self, cython.address(at), 8 * (n + 1)))
-        tab.min_seqnos = cython.cast(U64s, _column(self, cython.address(at), 8 * n))
-        tab.max_seqnos = cython.cast(U64s, _column(self, cython.address(at), 8 * n))
-        tab.cached = cython.cast(cython.pointer[BlkP], _column(self, cython.address(at), 8 * n))
-        tab.sizes = cython.cast(U32s, _column(self, cython.address(at), 4 * n))
-        tab.entries = cython.cast(U32s, _column(self, cython.address(at), 4 * n))
-        tab.key_offsets = cython.cast(U32s, _column(self, cython.address(at), 4 * (n + 1)))
-        tab.masks = _column(self, cython.address(at), n)
-        tab.keys = cython.cast(Room, self._memory) + at
-        memcpy(tab.keys, data + fixed, keys)
-        return self._fill_index(data + 4, global_seqno)
-
-    def _fill_index(self, data, global_seqno):
-        tab: TabP = cython.address(self.tab)
-        count: cython.size_t = tab.blocks
-        lengths: Data = data + count * 25
-        length: u16
-        i: cython.size_t
-        possible: cython.bint = True
-        memcpy(tab.sizes, data, 4 * count)
-        memcpy(tab.entries, data + 4 * count, 4 * count)
-        memcpy(tab.min_seqnos, data + 8 * count, 8 * count)
-        memcpy(tab.max_seqnos, data + 16 * count, 8 * count)
-        memcpy(tab.masks, data + 24 * count, count)
-        tab.global_seqno = global_seqno
-        tab.min_seqno = tab.min_seqnos[0] + global_seqno
-        for i in range(count):
-            tab.offsets[i + 1] = tab.offsets[i] + tab.sizes[i]
-            tab.total += tab.entries[i]
-            tab.min_seqnos[i] += global_seqno
-            tab.max_seqnos[i] += global_seqno
-            tab.min_seqno = min(tab.min_seqno, tab.min_seqnos[i])
-            tab.max_seqno = max(tab.max_seqno, tab.max_seqnos[i])
-            memcpy(cython.address(length), lengths + 2 * i, 2)
-            tab.key_offsets[i + 1] = tab.key_offsets[i] + length
-            if tab.sizes[i] == 0 or tab.entries[i] == 0 or tab.masks[i] & ~DUPLICATES >= 2 << KIND_READABLE_MAX:
-                possible = False
-        for i in range(1, count):
-            if compare_keys(last_key(tab, i - 1), last_key_size(tab, i - 1), last_key(tab, i), last_key_size(tab, i)) > 0:
-                raise ValueError("index keys out of order")
-        if not possible:
-            raise ValueError("impossible index entry")
-        # The keys ascend, so what the first and the last share they all share.
-        i = 0
-        while i < last_key_size(tab, 0) and i < last_key_size(tab, count - 1) and last_key(tab, 0)[i] == last_key(tab, count - 1)[i]:
-            i += 1
-        tab.common = i
-        for i in range(count):
-            tab.prefixes[i] = prefix_of(last_key(tab, i) + tab.common, last_key_size(tab, i) - tab.common)
+        index_fill(tab, cython.cast(Room, self._memory), data, size, global_seqno, 0)
+        tab.owner = cython.cast(cython.p_void, self)
+        tab.root = tab
+        tab.data_blocks = tab.blocks
+        if partitions is not None:
+            if len(partitions.blocks) != tab.blocks:
+                raise ValueError("index of another number of partitions")
+            self._starts = malloc((cython.cast(cython.size_t, tab.blocks) + 1) * 12)
+            if self._starts == cython.NULL:
+                raise MemoryError("no memory for a table")
+            tab.part_starts = cython.cast(U64s, self._starts)
+            tab.part_firsts = cython.cast(U32s, tab.part_starts + tab.blocks + 1)
+            tab.part_starts[0] = tab.part_firsts[0] = 0
+            for i in range(tab.blocks):
+                tab.part_firsts[i + 1] = tab.part_firsts[i] + partitions.blocks[i]
+                tab.part_starts[i + 1] = tab.part_starts[i] + partitions.data_bytes[i]
+            tab.data_blocks = tab.part_firsts[tab.blocks]
+            tab.filtered = partitions.filtered
+            tab.parts = tab.blocks
+        slots = cython.cast(cython.size_t, tab.data_blocks) + 2 * cython.cast(cython.size_t, tab.parts)
+        tab.cached = cython.cast(cython.pointer[BlkP], calloc(slots, cython.sizeof(BlkP)))
+        if tab.cached == cython.NULL:
+            raise MemoryError("no memory for a table")
         return 0
 
-    def load(self, ordinal, keep, wanted):
+    def load(self, tab, ordinal, keep, wanted):
         """A block that is not cached, read and decoded."""
         global _scratch_taken
-        tab: TabP = cython.address(self.tab)
         blk: BlkP
         own: Scratch
         self.cache.misses += 1
@@ -316,23 +294,22 @@ class Table:
         if not _scratch_taken and tab.sizes[ordinal] < _BIG:
             _scratch_taken = True
             try:
-                return self._decode(ordinal, frame, cython.address(_scratch), keep, wanted)
+                return self._decode(tab, ordinal, frame, cython.address(_scratch), keep, wanted)
             finally:
                 if _scratch.room > 4 * cython.cast(cython.size_t, _BIG):
                     scratch_free(cython.address(_scratch))
                 _scratch_taken = False
         memset(cython.address(own), 0, cython.sizeof(Scratch))
         try:
-            return self._decode(ordinal, frame, cython.address(own), keep, wanted)
+            return self._decode(tab, ordinal, frame, cython.address(own), keep, wanted)
         finally:
             scratch_free(cython.address(own))
 
-    def _pick(self, ordinal, frame, layout, size, wanted):
+    def _pick(self, tab, ordinal, frame, layout, size, wanted):
         """Look up what is wanted in a measured block of rows, undecoded."""
-        tab: TabP = cython.address(self.tab)
         row: Row
         if layout.count != tab.entries[ordinal] or not rows_last(layout.raw, size, last_key(tab, ordinal), last_key_size(tab, ordinal)):
-            self.damage(ordinal, frame, BLOCK_OTHER)
+            self.damage(tab, ordinal, frame, BLOCK_OTHER)
         wanted.outcome = ROW_ABSENT
         if wanted.seqno < tab.global_seqno:
             return cython.NULL
@@ -347,9 +324,8 @@ class Table:
             raise MemoryError("no memory for a data block")
         return blk
 
-    def _decode(self, ordinal, frame, scratch, keep, wanted):
+    def _decode(self, tab, ordinal, frame, scratch, keep, wanted):
         """Verify, decompress and decode a frame; the block joins the cache if `keep`."""
-        tab: TabP = cython.address(self.tab)
         layout: Layout
         found: Framed
         codec: cython.int = 0
@@ -366,7 +342,7 @@ class Table:
             codec, raw_length, size = found.codec, found.raw_length, found.stored
             payload += FRAME_HEADER
         else:
-            codec, raw_length, content = self.source.open(ordinal, tab.offsets[ordinal], held)
+            codec, raw_length, content = self.source.open(tab.first + ordinal, tab.offsets[ordinal], held)
             opened = content if type(content) is bytes else bytes(content)
             payload = cython.cast(Data, PyBytes_AS_STRING(opened))
             size = PyBytes_GET_SIZE(opened)
@@ -376,9 +352,9 @@ class Table:
         else:
             code = payload_decode(scratch, tab.learned, codec, raw_length, payload, size, cython.address(layout))
         if code:
-            self.damage(ordinal, held, code)
+            self.damage(tab, ordinal, held, code)
         if wanted != cython.NULL and layout.raw[4] == _ROWS and layout.need > self.cache.capacity:
-            return self._pick(ordinal, held, cython.address(layout), raw_length, wanted)
+            return self._pick(tab, ordinal, held, cython.address(layout), raw_length, wanted)
         blk = self.cache.take(layout.need) if keep else blk_allocate(layout.need)
         if blk == cython.NULL:
             raise MemoryError("no memory for a data block")
@@ -386,19 +362,19 @@ class Table:
         code = _check_block(tab, ordinal, blk)
         if code:
             blk_free(blk)
-            self.damage(ordinal, held, code)
+            self.damage(tab, ordinal, held, code)
         if keep:
-            self.cache.add(blk, tab, ordinal)
+            self.cache.add(blk, tab.root, tab.first + ordinal)
         return blk
 
-    def damage(self, ordinal, frame, code):
+    def damage(self, tab, ordinal, frame, code):
         """Raise what is wrong with a frame that did not decode: the reason comes from the Python functions that define it."""
-        offset: u64 = self.tab.offsets[ordinal]
+        offset: u64 = tab.offsets[ordinal]
         if code == BLOCK_NO_MEMORY:
             raise MemoryError("no memory for a data block")
         if code == BLOCK_OTHER:
             self.source.damaged(offset, _OTHER_BLOCK)
-        codec, raw_length, payload = self.source.open(ordinal, offset, frame)
+        codec, raw_length, payload = self.source.open(tab.first + ordinal, offset, frame)
         try:
             decode_block(decompress(payload, codec, raw_length, self.source.dictionary))
         except ValueError as error:
@@ -412,8 +388,11 @@ class Table:
         hash: u64 = hash64(data, PyBytes_GET_SIZE(key))
         if compare_keys(data, PyBytes_GET_SIZE(key), tab.smallest, tab.smallest_size) < 0:
             return False
-        if table_lower(tab, data, PyBytes_GET_SIZE(key)) == tab.blocks:
+        part: u32 = table_lower(tab, data, PyBytes_GET_SIZE(key))
+        if part == tab.blocks:
             return False
+        if tab.filtered:
+            return bool(part_may_contain(tab, self.source, self.cache, part, hash))
         return bool(filter_probe(cython.address(tab.filter), hash))
 
     def get(self, key: bytes, seqno: u64):
@@ -430,18 +409,33 @@ class Table:
         finally:
             blk_unpin(blk)
 
+    def _piece(self, ordinal, keep):
+        """The index, or the partition of it, that a block is in, with a pin. IndexError."""
+        tab: TabP = cython.address(self.tab)
+        part: u32 = 0
+        if not 0 <= ordinal < tab.data_blocks:
+            raise IndexError(f"block {ordinal} of a table that has {tab.data_blocks}")
+        if tab.parts == 0:
+            return tab
+        while tab.part_firsts[part + 1] <= cython.cast(u32, ordinal):
+            part += 1
+        return part_index(tab, self.source, self.cache, part, keep)
+
     def block(self, ordinal, keep=True):
         """A decoded block through the cache; with keep=False a missed one is not added to it."""
-        if not 0 <= ordinal < self.tab.blocks:
-            raise IndexError(f"block {ordinal} of a table that has {self.tab.blocks}")
-        return block_adopt(table_block(self, ordinal, keep))
+        tab: TabP = self._piece(ordinal, keep)
+        try:
+            return block_adopt(table_block(self, tab, ordinal - tab.first, keep))
+        finally:
+            part_unpin(tab)
 
     def raw_block(self, ordinal):
         """What a data block's frame holds, decompressed and not decoded, past the cache."""
-        if not 0 <= ordinal < self.tab.blocks:
-            raise IndexError(f"block {ordinal} of a table that has {self.tab.blocks}")
-        offset: u64 = self.tab.offsets[ordinal]
-        codec, raw_length, payload = self.source.open(ordinal, offset, self.source.read(offset, self.tab.sizes[ordinal]))
+        tab: TabP = self._piece(ordinal, False)
+        offset: u64 = tab.offsets[ordinal - tab.first]
+        size: u32 = tab.sizes[ordinal - tab.first]
+        part_unpin(tab)
+        codec, raw_length, payload = self.source.open(ordinal, offset, self.source.read(offset, size))
         try:
             return decompress(payload, codec, raw_length, self.source.dictionary)
         except ValueError as error:
@@ -453,7 +447,11 @@ class Table:
 
     @property
     def blocks(self):
-        return self.tab.blocks
+        return self.tab.data_blocks
+
+    @property
+    def partitions(self):
+        return self.tab.parts
 
     @property
     def entries(self):
@@ -480,10 +478,3 @@ class Table:
         last: u32 = self.tab.blocks - 1
         tab: TabP = cython.address(self.tab)
         return PyBytes_FromStringAndSize(cython.cast(cython.p_char, last_key(tab, last)), last_key_size(tab, last))
-
-
-def _column(table, at, size):
-    """The next 8-aligned piece of the table's memory."""
-    found: Room = cython.cast(Room, table._memory) + at[0]
-    at[0] += (size + 7) & ~cython.cast(cython.size_t, 7)
-    return found

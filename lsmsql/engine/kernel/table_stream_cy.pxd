@@ -4,7 +4,8 @@ from .memtable_cy cimport Memtable
 from .merge_cy cimport DONE, FAILED, LIVE, HeadP, Heads, Least, Retention, merge_least, retained
 from .native cimport SLACK, TOMBSTONE, VALUE, Blk, Room, TabP, U32s, U64s, block_key_size, block_value_size, same_key, u32, u64
 from .open_table_cy cimport (
-    OpenTable, table_add_key, table_close_block, table_dictionary, table_frames, table_free, table_next_chunk, table_parity, table_payloads, table_start,
+    OpenTable, table_add_key, table_close_block, table_dictionary, table_frames, table_free, table_full, table_index_ends, table_next_chunk,
+    table_parity, table_payloads, table_start,
     table_summary,
 )
 from .table_cy cimport Table
@@ -52,6 +53,7 @@ cdef class TableStream:
     cdef bint closing
     cdef bint closed
     cdef int _open_dictionary(self, object dictionary, int level) except -1
+    cdef int _begin(self, list sources, list boundaries) except -1
     cdef int _add(self, object source) except -1
     cdef int _check_memtables(self) except -1
     cdef int _fetch(self) except -1

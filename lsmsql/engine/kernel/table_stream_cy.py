@@ -18,7 +18,7 @@ from cython.cimports.libc.string import memcpy
 
 from ...errors import UsageError
 from .chunk import Chunk
-from .kinds import INDEX_BYTES, FilterKind
+from .kinds import FILTER_BYTES, INDEX_BYTES, FilterKind
 from .libraries_cy import native_dictionary
 
 _ENTRY_OVERHEAD = cython.declare(u64, 8)  # counted for each entry against block_bytes
@@ -54,6 +54,10 @@ class TableStream:
         parity: u32 = 0,
         chunk_bytes: u64 = 1 << 20,
         index_bytes: u64 = INDEX_BYTES,
+        filter_bytes: u64 = FILTER_BYTES,
+        partition_bytes: u64 = 0,
+        spill_bytes: u64 = 0,
+        full_filter=False,
         restart_interval: cython.int = 0,
         hash_ratio: cython.double = 0,
     ) -> None:
@@ -66,6 +70,10 @@ class TableStream:
         self.table.block_bytes = block_bytes
         self.table.table_bytes = table_bytes
         self.table.index_limit = index_bytes
+        self.table.filter_limit = filter_bytes
+        self.table.partition_bytes = partition_bytes
+        self.table.spill_bytes = spill_bytes
+        self.table.full_filter = full_filter
         self.table.filter_bits = filter_bits
         self.filter_kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
         self.table.level = compression_level
@@ -76,11 +84,14 @@ class TableStream:
         self._open_dictionary(dictionary, compression_level)
         self.chunk_bytes = chunk_bytes
         self.stale = True
-        boundaries: list = [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)]
-        self.rules.floor = floor
         self.rules.bottom = bottom
+        self._begin(list(sources), [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)])
+
+    def _begin(self, sources, boundaries):
+        """Make feeds of the sources. boundaries: the floor, then the snapshots below it."""
+        self.rules.floor = boundaries[0]
         self.rules.boundaries = cython.cast(U64s, malloc(len(boundaries) * 8))
-        self.sources = list(sources)
+        self.sources = sources
         self.runs = []
         self.owners = [None] * len(self.sources)
         self.pullers = [None] * len(self.sources)
@@ -341,7 +352,7 @@ class TableStream:
         if i >= count:
             return 0
         if not self.begun:
-            if table.data_bytes >= table.table_bytes or table.index_bytes >= table.index_limit:  # A table ends between different user keys only.
+            if table_full(table):  # A table ends between different user keys only.
                 return RUN_ERROR if i and table_close_block(table, i) else RUN_TABLE
             if table_add_key(table, self.key, self.key_size):
                 return RUN_ERROR
@@ -352,7 +363,7 @@ class TableStream:
             self.in_block += 1
             i += 1
             table.committed = i
-            if table.size >= table.block_bytes and (table.index_bytes < table.index_limit or table.size >= table.index_limit // 4):
+            if table.size >= table.block_bytes and (not table_index_ends(table) or table.size >= table.index_limit // 4):
                 if table_close_block(table, i):
                     return RUN_ERROR
                 count -= i

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import accumulate
 from typing import Any, NamedTuple, TypeVar
@@ -21,6 +21,7 @@ from .filter_statistics import FilterStatistics, filter_statistics
 from .properties import Properties, parse_properties
 from .range_tombstones import Fragment, parse_fragments
 from .table_of_contents import CONTENTS_BYTES, SECTOR_BYTES, Section, SectionType, TableOfContents, parse_sector
+from .top_index import TopIndex, parse_top_index
 
 T = TypeVar("T")
 _SEARCH_BYTES = 1 << 20
@@ -102,9 +103,11 @@ class TableDump:
         return found
 
     def sections(self) -> Iterator[tuple[Section, str]]:
-        """Each section that stands in one frame, and what is to be said of it: as BlockLine.state."""
+        """Each section but data, and what is to be said of it: as BlockLine.state, of partitions of the worst of them."""
         for section in self.contents().sections:
-            if section.type != SectionType.DATA:
+            if section.type in (SectionType.INDEX_PARTITION, SectionType.FILTER_PARTITION):
+                yield section, self._state_of_partitions(section)
+            elif section.type != SectionType.DATA:
                 yield section, self._state(section.offset, section.size, FrameType[section.type.name], METADATA)
 
     def properties(self) -> Properties:
@@ -117,11 +120,19 @@ class TableDump:
     def index(self) -> list[IndexEntry]:
         """The blocks as the first good copy of the index describes them."""
         if SectionType.INDEX not in self._found:
-            sizes, *columns = self._section(SectionType.INDEX, parse_index)
-            entries = zip(accumulate(sizes, initial=0), sizes, *columns, strict=False)
-            self._found[SectionType.INDEX] = list(map(IndexEntry._make, entries))
+            if self.properties().partitions:
+                count = self._top().partitions.blocks
+                parts = [self._partition(SectionType.INDEX_PARTITION, number, parse_index) for number in range(len(count))]
+            else:
+                parts = [self._section(SectionType.INDEX, parse_index)]
+            rows = [row for part in parts for row in zip(*part, strict=True)]
+            offsets = accumulate((row[0] for row in rows), initial=0)
+            self._found[SectionType.INDEX] = [IndexEntry(offset, *row) for offset, row in zip(offsets, rows, strict=False)]
         found: list[IndexEntry] = self._found[SectionType.INDEX]
         return found
+
+    def _top(self) -> TopIndex:
+        return self._section(SectionType.INDEX, parse_top_index)
 
     def dictionary(self) -> Dictionary | None:
         """What the blocks were compressed with; None if the table embeds none."""
@@ -132,12 +143,15 @@ class TableDump:
         return found
 
     def filter(self) -> FilterStatistics | None:
-        """What the filter is and how well it works; None if the table has none."""
-        if self.contents().find(SectionType.FILTER) is None:
+        """What the filter is and how well it works; None if the table has none. Of one in partitions, these together."""
+        if self.contents().find(SectionType.FILTER_PARTITION) is not None:
+            raws = [self._partition(SectionType.FILTER_PARTITION, number, bytes) for number in range(self.properties().partitions)]
+        elif self.contents().find(SectionType.FILTER) is not None:
+            raws = [self._section(SectionType.FILTER, bytes)]
+        else:
             return None
-        raw = self._section(SectionType.FILTER, bytes)
         try:
-            return filter_statistics(raw, self.properties().keys)
+            return filter_statistics([raw for raw in raws if raw], self.properties().keys)
         except ValueError as error:
             raise CorruptionError(self.path, None, f"filter makes no sense: {error}") from None
 
@@ -210,14 +224,23 @@ class TableDump:
         return places[number]
 
     def _section(self, type: SectionType, parse: Callable[[bytes], T]) -> T:
+        return self._mirrored(type, [(section.offset, section.size) for section in self.contents().copies(type)], parse)
+
+    def _partition(self, type: SectionType, number: int, parse: Callable[[bytes], T]) -> T:
+        top = self._top()
+        offset, size = (top.places if type == SectionType.INDEX_PARTITION else top.filter_places)[number]
+        return self._mirrored(type, [(section.offset + offset, size) for section in self.contents().copies(type)], parse, number)
+
+    def _mirrored(self, type: SectionType, places: Sequence[tuple[int, int]], parse: Callable[[bytes], T], ordinal: int = 0) -> T:
+        """What the first good copy of a frame holds, which stands at several (offset, size)."""
         first: CorruptionError | None = None
-        for section in self.contents().copies(type):
+        for offset, size in places:
             try:
-                self._require_key(section.offset)
-                stored = self.file.read_at(section.offset, section.size)
-                found = parse(open_frame(self.path, section.offset, stored, FrameType[type.name], self.cipher, 0, METADATA, self.repairs))
+                self._require_key(offset)
+                stored = self.file.read_at(offset, size)
+                found = parse(open_frame(self.path, offset, stored, FrameType[type.name], self.cipher, ordinal, METADATA, self.repairs))
             except ValueError as error:
-                first = first or CorruptionError(self.path, section.offset, f"{type.name.lower()} section makes no sense: {error}")
+                first = first or CorruptionError(self.path, offset, f"{type.name.lower()} section makes no sense: {error}")
             except CorruptionError as error:
                 first = first or error
             else:
@@ -251,6 +274,17 @@ class TableDump:
         if repaired.count:
             self.repairs.add(self.path, offset)
         return "repaired" if repaired.count else "whole"
+
+    def _state_of_partitions(self, section: Section) -> str:
+        """The worst of them; without the top-level index, which is encrypted, or damaged, nobody knows where they are."""
+        try:
+            top = self._top()
+        except (CorruptionError, KeyUnavailableError) as error:
+            self._note(error)
+            return "unknown without the top-level index"
+        places = top.places if section.type == SectionType.INDEX_PARTITION else top.filter_places
+        states = [self._state(section.offset + offset, size, FrameType[section.type.name], METADATA) for offset, size in places]
+        return next((state for state in states if state not in ("whole", "repaired")), "repaired" if "repaired" in states else "whole")
 
     def _walk(self, data: Section) -> Iterator[BlockLine]:
         """Blocks by their own headers. What lies between two that can be found is one line, without a number from there on."""

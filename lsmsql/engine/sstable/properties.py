@@ -11,7 +11,7 @@ from ...parity_scheme import ParityScheme
 from ..kernel.kinds import SEQNO_MAX
 from ..manifest.tagged_fields import pack_fields, pack_number, pack_numbers, unpack_number, unpack_numbers, unpack_single
 
-PROPERTIES_FORMAT = 6
+PROPERTIES_FORMAT = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +58,8 @@ class Properties:
     sentinel: int  # 1: the one entry only stands for the range tombstones (sentinel.py)
     blob_files: int  # linked ones
     dictionary_id: int  # of the one that the table embeds, 0 for none
+    partitions: int  # of the index, 0 if it is one block
+    partition_bytes: int  # raw, at which they were closed
 
     def pack(self) -> bytes:
         return pack_fields(PROPERTIES_FORMAT, [(tag, _pack(getattr(self, name))) for tag, name in _TAGS.items()])

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import NoReturn, TypeVar
 
 from ...errors import ClosedError, CorruptionError
@@ -21,6 +22,7 @@ from .blob_files import LinkedBlobFile, parse_blob_files
 from .properties import Properties, parse_properties
 from .range_tombstones import Fragment, parse_fragments, seqno_bounds
 from .table_of_contents import CONTENTS_BYTES, SECTOR_BYTES, SectionType, TableOfContents, parse_sector
+from .top_index import TopIndex, parse_top_index
 
 T = TypeVar("T")
 
@@ -45,6 +47,7 @@ class TableFile:
             self.damaged(self.file.size() - CONTENTS_BYTES, "the table does not begin with its data section")
         self.data_bytes, self._data_frames = data.size, data.frames
         self.properties = self._mirrored_section(SectionType.PROPERTIES, parse_properties)
+        self.top: TopIndex | None = None  # of a partitioned index, from `index` on
         self.parity = self.properties.parity
         self._scheme = ParityScheme.of_code(self.parity)
         self.dictionary = self._mirrored_section(SectionType.DICTIONARY, self._check_dictionary) if self.properties.dictionary_id else None
@@ -74,8 +77,29 @@ class TableFile:
         self.file.close()
 
     def index(self) -> bytes:
-        """The raw index; CorruptionError unless its frames exactly fill the data section."""
-        return self._mirrored_section(SectionType.INDEX, self._check_index)
+        """The raw index; CorruptionError unless its frames exactly fill the data section. Of a partitioned one that of its partitions; see `top`."""
+        if not self.properties.partitions:
+            return self._mirrored_section(SectionType.INDEX, self._check_index)
+        self.top = self._mirrored_section(SectionType.INDEX, self._check_top)
+        return self.top.index
+
+    def index_partition(self, number: int, parse: Callable[[bytes], T]) -> T:
+        """What `parse` makes of a raw partition of the index; CorruptionError when no copy is whole, or `parse` raises ValueError for all."""
+        assert self.top is not None
+        offset, size = self.top.places[number]
+        return self._mirrored(FrameType.INDEX_PARTITION, [(section.offset + offset, size) for section in self._index_sections], parse, number)
+
+    def filter_partition(self, number: int, parse: Callable[[bytes], T]) -> T:
+        """Likewise of the filter; b"" is parsed, which answers "maybe", when it is damaged."""
+        assert self.top is not None
+        section = self.contents.find(SectionType.FILTER_PARTITION)
+        assert section is not None
+        offset, size = self.top.filter_places[number]
+        try:
+            return parse(self._open_section(FrameType.FILTER_PARTITION, section.offset + offset, size, number))
+        except (CorruptionError, ValueError):
+            self.filter_lost = True
+            return parse(b"")
 
     def filter(self) -> bytes:
         """The raw filter; b"", which answers "maybe" to everything, when there is none or it is damaged."""
@@ -132,6 +156,21 @@ class TableFile:
             raise ValueError("it does not describe the data section")
         return index
 
+    def _check_top(self, raw: bytes) -> TopIndex:
+        top = parse_top_index(raw)
+        self._index_sections = self.contents.copies(SectionType.INDEX_PARTITION)
+        filters = self.contents.find(SectionType.FILTER_PARTITION)
+        if len(top.places) != self.properties.partitions:
+            raise ValueError(f"it is of {len(top.places)} partitions, but the table has {self.properties.partitions}")
+        for places, sections in ((top.places, self._index_sections), (top.filter_places, (filters,) if filters else ())):
+            if bool(places) != bool(sections) or any((sum(size for _, size in places), len(places)) != (s.size, s.frames) for s in sections):
+                raise ValueError("it does not describe the sections of its partitions")
+        if sum(top.partitions.blocks) != self.properties.blocks or self.properties.blocks != self._data_frames:
+            raise ValueError(f"it is of {sum(top.partitions.blocks)} blocks, but the table has {self.properties.blocks}")
+        if sum(top.partitions.data_bytes) != self.data_bytes:
+            raise ValueError("it does not describe the data section")
+        return top
+
     def _read_contents(self) -> TableOfContents:
         """From the last sector, or else from the one before it."""
         size = self.file.size()
@@ -153,28 +192,34 @@ class TableFile:
 
     def _mirrored_section(self, type: SectionType, parse: Callable[[bytes], T]) -> T:
         """What the first good copy of a section holds; CorruptionError with what is wrong with the first when none is. parse: raises ValueError."""
+        places = [(section.offset, section.size) for section in self.contents.copies(type)]
+        if not places:
+            self.damaged(self.file.size() - CONTENTS_BYTES, f"the table has no {type.name.lower()} section")
+        return self._mirrored(FrameType[type.name], places, parse)
+
+    def _mirrored(self, type: FrameType, places: Sequence[tuple[int, int]], parse: Callable[[bytes], T], ordinal: int = 0) -> T:
+        """The same of one frame, which stands at several (offset, size)."""
         first: CorruptionError | None = None
-        for section in self.contents.copies(type):
+        for offset, size in places:
             try:
-                content = parse(self._open_section(FrameType[type.name], section.offset, section.size))
+                content = parse(self._open_section(type, offset, size, ordinal))
             except ValueError as error:
-                first = first or CorruptionError(self.path, section.offset, f"{type.name.lower()} section makes no sense: {error}")
+                first = first or CorruptionError(self.path, offset, f"{type.name.lower()} section makes no sense: {error}")
             except CorruptionError as error:
                 first = first or error
             else:
                 if first is not None:
                     self._mirror_served(first.offset or 0)
                 return content
-        if first is None:
-            self.damaged(self.file.size() - CONTENTS_BYTES, f"the table has no {type.name.lower()} section")
+        assert first is not None
         raise first
 
     def _mirror_served(self, offset: int) -> None:
         if self.repairs is not None:
             self.repairs.add(self.path, offset)
 
-    def _open_section(self, type: FrameType, offset: int, size: int) -> bytes:
-        return open_frame(self.path, offset, self.read(offset, size), type, self.cipher, 0, METADATA, self.repairs)
+    def _open_section(self, type: FrameType, offset: int, size: int, ordinal: int = 0) -> bytes:
+        return open_frame(self.path, offset, self.read(offset, size), type, self.cipher, ordinal, METADATA, self.repairs)
 
 
 def open_table(
@@ -186,9 +231,11 @@ def open_table(
     *,
     database_id: bytes | None = None,
     repairs: Repairs | None = None,
+    pin_index: bool = False,
+    pin_filter: bool = False,
 ) -> Table:
     """The table of a record, its file kept open until `close_table`. database_id: that the file must name, where given. repairs: where frames are
-    counted that were damaged and that their parity repaired, now and later.
+    counted that were damaged and that their parity repaired, now and later. pin_index, pin_filter: partitions stay in memory once they were read.
 
     CorruptionError, with file and offset, when the file is missing, damaged in its metadata, or not the one that the record describes;
     its data blocks are checked as they are read. A damaged filter only costs reads: `table.source.filter_lost`."""
@@ -199,7 +246,7 @@ def open_table(
         if source.range_tombstones():  # The kernels would leave them out of their answers.
             place = source.offset_of(SectionType.RANGE_TOMBSTONES)
             raise CorruptionError(source.path, place, "the table holds range tombstones, which this version cannot apply", "open it by a newer one")
-        table = _kernel_table(source, record, cache)
+        table = _kernel_table(source, record, cache, pin_index, pin_filter)
         found = table.entries, table.smallest, table.largest, table.min_seqno, table.max_seqno
         if found != (record.entries, record.smallest, record.largest, record.min_seqno, record.max_seqno):
             source.damaged(source.offset_of(SectionType.INDEX), "index does not describe the table that the manifest does")
@@ -262,14 +309,25 @@ def _check(source: TableFile, record: TableRecord, size: int, database_id: bytes
             source.damaged(source.offset_of(SectionType.PROPERTIES), f"its {name} is not what the manifest says")
 
 
-def _kernel_table(source: TableFile, record: TableRecord, cache: BlockCache) -> Table:
+def _kernel_table(source: TableFile, record: TableRecord, cache: BlockCache, pin_index: bool, pin_filter: bool) -> Table:
     index, filter_bytes = source.index(), source.filter()
+    made = partial(
+        Table,
+        source,
+        index,
+        smallest=record.smallest,
+        cache=cache,
+        global_seqno=record.global_seqno,
+        partitions=source.top.partitions if source.top else None,
+        pin_index=pin_index,
+        pin_filter=pin_filter,
+    )
     if filter_bytes:
         try:
-            return Table(source, index, filter_bytes, record.smallest, cache, record.global_seqno)
+            return made(filter_bytes=filter_bytes)
         except ValueError:
             source.filter_lost = True  # If it is not the filter's fault, the index fails again below.
     try:
-        return Table(source, index, b"", record.smallest, cache, record.global_seqno)
+        return made(filter_bytes=b"")
     except ValueError as error:
         source.damaged(source.offset_of(SectionType.INDEX), f"index makes no sense: {error}")

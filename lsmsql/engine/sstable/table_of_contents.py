@@ -17,7 +17,7 @@ from enum import IntEnum
 
 from ..storage.checksum import checksum128
 
-FORMAT_VERSION = 2
+FORMAT_VERSION = 3
 SECTOR_BYTES = 4096
 CONTENTS_BYTES = 2 * SECTOR_BYTES
 APART_BYTES = 4096  # between the end of a section and the beginning of its mirror: no lost sector touches both
@@ -37,6 +37,8 @@ class SectionType(IntEnum):
     INDEX = 2
     FILTER = 3
     PROPERTIES = 4
+    INDEX_PARTITION = 5
+    FILTER_PARTITION = 6
     DICTIONARY = 7
     RANGE_TOMBSTONES = 8
     BLOB_FILES = 9

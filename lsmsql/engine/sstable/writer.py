@@ -12,6 +12,7 @@ from ...errors import UsageError
 from ...options import Options
 from ...parity_scheme import ParityScheme
 from ..kernel import Chunk, FilterKind, TableStream, TableSummary
+from ..kernel.partitions import Partition
 from ..manifest.version import TableRecord
 from ..storage.block_frame import FrameType, seal_frame, seal_many
 from ..storage.compression import Codec
@@ -25,6 +26,7 @@ from .blob_files import LinkedBlobFile, pack_blob_files
 from .properties import Properties
 from .range_tombstones import Fragment, pack_fragments, seqno_bounds
 from .table_of_contents import Section, SectionType, TableOfContents, mirror_gap, padding
+from .top_index import pack_top_index
 
 _SECTION_LEVEL = 1
 _BLOOM_LEVEL_MAX = 1  # Tables up to it are merged again soon: building BuRR would cost more than its bits are worth.
@@ -90,6 +92,9 @@ def table_stream(
         restart_interval=options.restart_interval if options.block_layout == "rows" else 0,
         hash_ratio=options.hash_ratio,
         parity=_parity(options).code,
+        partition_bytes=0 if options.index == "full" else options.partition_bytes,
+        spill_bytes=options.index_spill_bytes if options.index == "adaptive" else 0,
+        full_filter=options.filter_layout == "full",
     )
 
 
@@ -117,7 +122,7 @@ class UnfinishedTable:
         self.blob_files: tuple[LinkedBlobFile, ...] = ()
         self.sentinel = False
         self._sections: list[Section] = []
-        self._mirrored: list[tuple[SectionType, bytes]] = []  # sections that will stand twice
+        self._mirrored: list[tuple[SectionType, int, bytes]] = []  # sections that will stand twice, with their number of frames
         self._file: File = sink.fs.create(self.path)
 
     def append(self, data: bytes) -> int:
@@ -141,10 +146,11 @@ class UnfinishedTable:
         self.summary = summary
         self._sections.append(Section(SectionType.DATA, 0, summary.blocks, 0, self.size))
         if summary.filter:  # Once: without it every lookup reads the table, and is right all the same.
-            self._append_section(SectionType.FILTER, 0, self._frame(FrameType.FILTER, summary.filter))
-        self._append_mirrored(SectionType.INDEX, summary.index)
+            self._append_section(SectionType.FILTER, 0, 1, self._frame(FrameType.FILTER, summary.filter))
+        index = self._append_partitions(summary.partitions) if summary.partitions else summary.index
+        self._append_mirrored(SectionType.INDEX, [self._frame(FrameType.INDEX, index)])
         if summary.dictionary is not None:
-            self._append_mirrored(SectionType.DICTIONARY, summary.dictionary.content)
+            self._append_mirrored(SectionType.DICTIONARY, [self._frame(FrameType.DICTIONARY, summary.dictionary.content)])
 
     def attach(self, *, range_tombstones: Sequence[Fragment] = (), blob_files: Sequence[LinkedBlobFile] = (), sentinel: bool = False) -> None:
         """What else the table holds, to be written by `finish`. sentinel: its one entry only stands for the range tombstones."""
@@ -162,10 +168,11 @@ class UnfinishedTable:
         assert self.summary is not None
         summary = self.summary = self._with_range_tombstones(self.summary)
         if self.range_tombstones:
-            self._append_mirrored(SectionType.RANGE_TOMBSTONES, pack_fragments(self.range_tombstones))
+            self._append_mirrored(SectionType.RANGE_TOMBSTONES, [self._frame(FrameType.RANGE_TOMBSTONES, pack_fragments(self.range_tombstones))])
         if self.blob_files:
-            self._append_mirrored(SectionType.BLOB_FILES, pack_blob_files(self.blob_files))
-        self._append_mirrored(SectionType.PROPERTIES, _properties(sink, self, summary, global_seqno).pack())
+            self._append_mirrored(SectionType.BLOB_FILES, [self._frame(FrameType.BLOB_FILES, pack_blob_files(self.blob_files))])
+        properties = _properties(sink, self, summary, global_seqno)
+        self._append_mirrored(SectionType.PROPERTIES, [self._frame(FrameType.PROPERTIES, properties.pack())])
         self._append_mirrors()
         contents = TableOfContents(self.file_id, sink.database_id, tuple(self._sections))
         self.append(bytes(padding(self.size)) + contents.pack())
@@ -206,22 +213,32 @@ class UnfinishedTable:
         with suppress(OSError):
             fs.remove(self.path)
 
-    def _frame(self, type: FrameType, raw: bytes) -> bytes:
-        return seal_frame(type, raw, codec=Codec.ZSTD, level=_SECTION_LEVEL, cipher=self.cipher, parity=METADATA)
+    def _frame(self, type: FrameType, raw: bytes, ordinal: int = 0) -> bytes:
+        return seal_frame(type, raw, codec=Codec.ZSTD, level=_SECTION_LEVEL, cipher=self.cipher, ordinal=ordinal, parity=METADATA)
 
-    def _append_section(self, type: SectionType, copy: int, frame: bytes) -> None:
-        self._sections.append(Section(type, copy, 1, self.size, len(frame)))
-        self.append(frame)
+    def _append_section(self, type: SectionType, copy: int, frames: int, data: bytes) -> None:
+        self._sections.append(Section(type, copy, frames, self.size, len(data)))
+        self.append(data)
 
-    def _append_mirrored(self, type: SectionType, raw: bytes) -> None:
-        frame = self._frame(FrameType[type.name], raw)
-        self._mirrored.append((type, frame))
-        self._append_section(type, 0, frame)
+    def _append_partitions(self, parts: Sequence[Partition]) -> bytes:
+        """Append the partitions of filter and index; returns the raw top-level index."""
+        filters: list[bytes] = []
+        if any(part.filter for part in parts):  # One that is empty has its frame too: partition n of the filter goes with n of the index.
+            filters = [self._frame(FrameType.FILTER_PARTITION, part.filter, number) for number, part in enumerate(parts)]
+            self._append_section(SectionType.FILTER_PARTITION, 0, len(parts), b"".join(filters))
+        indexes = [self._frame(FrameType.INDEX_PARTITION, part.index, number) for number, part in enumerate(parts)]
+        self._append_mirrored(SectionType.INDEX_PARTITION, indexes)
+        return pack_top_index(parts, [*map(len, indexes)], [*map(len, filters)])
+
+    def _append_mirrored(self, type: SectionType, frames: Sequence[bytes]) -> None:
+        data = b"".join(frames)
+        self._mirrored.append((type, len(frames), data))
+        self._append_section(type, 0, len(frames), data)
 
     def _append_mirrors(self) -> None:
-        self.append(bytes(mirror_gap([len(frame) for _, frame in self._mirrored])))
-        for type, frame in self._mirrored:
-            self._append_section(type, 1, frame)
+        self.append(bytes(mirror_gap([len(data) for _, _, data in self._mirrored])))
+        for type, frames, data in self._mirrored:
+            self._append_section(type, 1, frames, data)
 
 
 def begin_tables(stream: TableStream, sink: TableSink) -> list[UnfinishedTable]:
@@ -317,4 +334,6 @@ def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, 
         sentinel=int(table.sentinel),
         blob_files=len(table.blob_files),
         dictionary_id=summary.dictionary.id if summary.dictionary else 0,
+        partitions=len(summary.partitions),
+        partition_bytes=sink.options.partition_bytes,
     )

@@ -2,28 +2,31 @@
 
 from __future__ import annotations
 
-import struct
 import threading
 from bisect import bisect_left, bisect_right
 from collections import OrderedDict
-from collections.abc import Iterator, Sequence
-from itertools import accumulate, groupby, pairwise
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from itertools import accumulate, groupby
 from operator import itemgetter
-from typing import NoReturn, Protocol
+from typing import Any, NoReturn, Protocol, TypeVar
 
 import xxhash
 
 from ...storage.compression import decompress
 from ...storage.dictionary import Dictionary
 from ..entry_error import EntryTypeError
-from ..kinds import DUPLICATES, KIND_READABLE_MAX, Kind
+from ..kinds import Kind
+from ..partitions import Partitions
 from .block import decode_block
 from .decoded_block import Block
-from .filters import open_filter
+from .filters import Filter, open_filter
+from .index import Index
 from .memtable import Group, Memtable, Version
 
 Entry = tuple[bytes, int, int, bytes]  # user key, seqno, kind, value
 _READ_AT_ONCE = 1 << 20
+T = TypeVar("T")
 
 
 class BlockSource(Protocol):
@@ -39,12 +42,20 @@ class BlockSource(Protocol):
     def open(self, ordinal: int, offset: int, frame: bytes) -> tuple[int, int, bytes]:
         """A data block frame verified, repaired if it can be, and decrypted: codec, raw length, payload still compressed; else CorruptionError."""
 
+    def index_partition(self, number: int, parse: Callable[[bytes], T]) -> T:
+        """What `parse` makes of a raw partition of the index; CorruptionError when no copy is whole, or `parse` raises ValueError for all."""
+
+    def filter_partition(self, number: int, parse: Callable[[bytes], T]) -> T:
+        """Likewise of the filter; b"" is parsed, which answers "maybe", when it is damaged."""
+
     def damaged(self, offset: int, message: str) -> NoReturn:
         """Raise CorruptionError for a block that passes its checksum and yet makes no sense."""
 
 
 class BlockCache:
-    """Decoded blocks up to `capacity` bytes, least recently used out first. One cache serves all tables of a database."""
+    """Decoded blocks and partitions up to `capacity` bytes, least recently used out first. One cache serves all tables of a database.
+
+    Blocks go by their number, partitions by negative ones: odd of the index, even of the filter."""
 
     def __init__(self, capacity: int) -> None:
         self.capacity = capacity
@@ -52,7 +63,9 @@ class BlockCache:
         self.hits = 0
         self.misses = 0
         self.evictions = 0
-        self._blocks: OrderedDict[tuple[int, int], tuple[Block, int]] = OrderedDict()
+        self.index_reads = 0  # of partitions
+        self.filter_reads = 0
+        self._blocks: OrderedDict[tuple[int, int], tuple[Any, int]] = OrderedDict()
         self._lock = threading.Lock()  # Of readers on several threads, each of which moves blocks about.
 
     def get(self, table: int, ordinal: int) -> Block | None:
@@ -63,9 +76,25 @@ class BlockCache:
                 return None
             self.hits += 1
             self._blocks.move_to_end((table, ordinal))
+            return found[0]  # type: ignore[no-any-return]
+
+    def part(self, table: int, slot: int) -> Any:
+        """A partition. They are counted as they are read (`count_part`): hits and misses are of data blocks."""
+        with self._lock:
+            found = self._blocks.get((table, slot))
+            if found is None:
+                return None
+            self._blocks.move_to_end((table, slot))
             return found[0]
 
-    def add(self, table: int, ordinal: int, block: Block, size: int) -> None:
+    def count_part(self, slot: int) -> None:
+        with self._lock:
+            if slot % 2:
+                self.index_reads += 1
+            else:
+                self.filter_reads += 1
+
+    def add(self, table: int, ordinal: int, block: Any, size: int) -> None:
         with self._lock:
             if size > self.capacity or (table, ordinal) in self._blocks:
                 return
@@ -82,98 +111,158 @@ class BlockCache:
 
 
 class Table:
-    """One open SSTable: its index and filter in memory, its blocks through the cache.
+    """One open SSTable: its index and filter in memory, or the top-level index alone; its blocks, and partitions, through the cache.
 
     index, filter_bytes: raw section contents (docs/formats.md); ValueError, naming the check, when they are malformed.
     smallest: the first user key (from the properties). global_seqno is added to the seqnos in the file (ingested tables hold zeros).
+    partitions: of a table whose index is partitioned; `index` is then that of the partitions. pin_index, pin_filter: partitions, once read, stay in
+    memory, outside the cache.
     """
 
-    def __init__(self, source: BlockSource, index: bytes, filter_bytes: bytes, smallest: bytes, cache: BlockCache, global_seqno: int = 0) -> None:
+    def __init__(
+        self,
+        source: BlockSource,
+        index: bytes,
+        filter_bytes: bytes,
+        smallest: bytes,
+        cache: BlockCache,
+        global_seqno: int = 0,
+        partitions: Partitions | None = None,
+        pin_index: bool = False,
+        pin_filter: bool = False,
+    ) -> None:
         self.source = source
         self.cache = cache
         self.global_seqno = global_seqno
         self.smallest = smallest
         self._filter = open_filter(filter_bytes)
-        self.sizes, self.block_entries, minima, maxima, self.masks, self.last_keys = parse_index(index)
-        self.max_seqnos = [seqno + global_seqno for seqno in maxima]
-        self.offsets = list(accumulate(self.sizes, initial=0))
-        self.blocks = len(self.sizes)
-        self.entries = sum(self.block_entries)
-        self.min_seqno = min(minima) + global_seqno
-        self.max_seqno = max(self.max_seqnos)
-        self.largest = self.last_keys[-1]
-        if self.smallest > self.last_keys[0]:
+        self._top = top = Index(index, global_seqno)
+        self._partitions = partitions
+        if partitions is not None and len(partitions.blocks) != top.blocks:
+            raise ValueError("index of another number of partitions")
+        self.partitions = top.blocks if partitions is not None else 0
+        self._firsts = list(accumulate(partitions.blocks, initial=0)) if partitions is not None else [0, top.blocks]
+        self._starts = list(accumulate(partitions.data_bytes, initial=0)) if partitions is not None else [0, top.offsets[-1]]
+        self._pinned: dict[int, Any] = {}
+        self._pins = pin_index, pin_filter
+        self.blocks = self._firsts[-1]
+        self.entries = sum(top.entries)
+        self.min_seqno = min(top.min_seqnos)
+        self.max_seqno = max(top.max_seqnos)
+        self.largest = top.last_keys[-1]
+        if self.smallest > top.last_keys[0]:
             raise ValueError("smallest key lies after the first block")
 
     def may_contain(self, key: bytes) -> bool:
         if not self.smallest <= key <= self.largest:
             return False
-        return self._filter is None or self._filter.may_contain(xxhash.xxh3_64_intdigest(key))
+        return self._may_contain(self._piece_of(key), xxhash.xxh3_64_intdigest(key))
 
     def get(self, key: bytes, seqno: int) -> Version | None:
         """The newest version of a key at a seqno, tombstones included."""
         if not self.may_contain(key):
             return None
-        for ordinal in range(bisect_left(self.last_keys, key), self.blocks):
-            block = self.block(ordinal)
-            keys = block.keys()
-            for position in range(bisect_left(keys, key), len(keys)):
-                if keys[position] != key:
-                    return None
-                if block.seqnos()[position] <= seqno:
-                    return block.seqnos()[position], block.kinds()[position], block.values()[position]
+        for number in range(self._piece_of(key), len(self._firsts) - 1):
+            index = self._piece(number)
+            for ordinal in range(bisect_left(index.last_keys, key), index.blocks):
+                block = self._block(index, ordinal)
+                keys = block.keys()
+                for position in range(bisect_left(keys, key), len(keys)):
+                    if keys[position] != key:
+                        return None
+                    if block.seqnos()[position] <= seqno:
+                        return block.seqnos()[position], block.kinds()[position], block.values()[position]
         return None
 
     def block(self, ordinal: int, keep: bool = True) -> Block:
         """A decoded block through the cache; with keep=False a missed one is not added to it."""
-        found = self.cache.get(id(self), ordinal)
+        index = self._piece(bisect_right(self._firsts, ordinal) - 1)
+        return self._block(index, ordinal - index.first, keep)
+
+    def _block(self, index: Index, ordinal: int, keep: bool = True) -> Block:
+        found = self.cache.get(id(self), index.first + ordinal)
         if found is None:
-            offset = self.offsets[ordinal]
-            found, size = self._decode(ordinal, self.source.read(offset, self.sizes[ordinal]))
+            found, size = self._decode(index, ordinal, self.source.read(index.offsets[ordinal], index.sizes[ordinal]))
             if keep:
-                self.cache.add(id(self), ordinal, found, size)
+                self.cache.add(id(self), index.first + ordinal, found, size)
         return found
 
-    def blocks_from(self, first: int = 0) -> Iterator[Block]:
-        """Every block from `first` on, read about a MiB at a time and not kept."""
-        while first < self.blocks:
-            start = self.offsets[first]
-            last = max(first + 1, bisect_right(self.offsets, start + _READ_AT_ONCE) - 1)
-            chunk = self.source.read(start, self.offsets[last] - start)
-            for ordinal in range(first, last):
-                begin = self.offsets[ordinal] - start
-                yield self._decode(ordinal, chunk[begin : begin + self.sizes[ordinal]])[0]
-            first = last
+    # -- pieces: the partitions of the index, or the whole index as the only one
+
+    def _piece_of(self, key: bytes) -> int:
+        """The first piece whose last key is not below the key."""
+        return bisect_left(self._top.last_keys, key) if self.partitions else 0
+
+    def _piece(self, number: int, keep: bool = True) -> Index:
+        if not self.partitions:
+            return self._top
+        return self._part(-1 - 2 * number, number, keep, self.source.index_partition, self._parse_partition)  # type: ignore[no-any-return]
+
+    def _may_contain(self, number: int, key_hash: int) -> bool:
+        found = self._filter
+        if self._partitions is not None and self._partitions.filtered:
+            found = self._part(-2 - 2 * number, number, True, self.source.filter_partition, _parse_filter)[0]
+        return found is None or found.may_contain(key_hash)
+
+    def _part(self, slot: int, number: int, keep: bool, read: Callable[..., tuple[Any, int]], parse: Callable[[int, bytes], tuple[Any, int]]) -> Any:
+        """A parsed partition, from where it is kept under `slot`, or read."""
+        found = self._pinned.get(slot) or self.cache.part(id(self), slot)
+        if found is None:
+            found, size = read(number, partial(parse, number))
+            self.cache.count_part(slot)
+            if self._pins[slot % 2 == 0]:
+                self._pinned[slot] = found
+            elif keep:
+                self.cache.add(id(self), slot, found, size)
+        return found
+
+    def _parse_partition(self, number: int, raw: bytes) -> tuple[Index, int]:
+        index = Index(raw, self.global_seqno, self._firsts[number], self._starts[number])
+        index.require_summary(self._top, number, self._firsts[number + 1] - self._firsts[number], self._starts[number + 1])
+        return index, len(raw)
+
+    def blocks_from(self) -> Iterator[Block]:
+        """Every block, read about a MiB at a time and not kept."""
+        for number in range(len(self._firsts) - 1):
+            index = self._piece(number, keep=False)
+            first = 0
+            while first < index.blocks:
+                start = index.offsets[first]
+                last = max(first + 1, bisect_right(index.offsets, start + _READ_AT_ONCE) - 1)
+                chunk = self.source.read(start, index.offsets[last] - start)
+                for ordinal in range(first, last):
+                    begin = index.offsets[ordinal] - start
+                    yield self._decode(index, ordinal, chunk[begin : begin + index.sizes[ordinal]])[0]
+                first = last
 
     def raw_block(self, ordinal: int) -> bytes:
         """What a data block's frame holds, decompressed and not decoded, past the cache."""
         if not 0 <= ordinal < self.blocks:
             raise IndexError(f"block {ordinal} of a table that has {self.blocks}")
-        offset = self.offsets[ordinal]
-        codec, raw_length, payload = self.source.open(ordinal, offset, self.source.read(offset, self.sizes[ordinal]))
+        index = self._piece(bisect_right(self._firsts, ordinal) - 1)
+        offset, size = index.offsets[ordinal - index.first], index.sizes[ordinal - index.first]
+        codec, raw_length, payload = self.source.open(ordinal, offset, self.source.read(offset, size))
         try:
             return decompress(payload, codec, raw_length, self.source.dictionary)
         except ValueError as error:
             self.source.damaged(offset, str(error))
 
-    def _decode(self, ordinal: int, frame: bytes) -> tuple[Block, int]:
-        codec, raw_length, payload = self.source.open(ordinal, self.offsets[ordinal], frame)
+    def _decode(self, index: Index, ordinal: int, frame: bytes) -> tuple[Block, int]:
+        offset = index.offsets[ordinal]
+        codec, raw_length, payload = self.source.open(index.first + ordinal, offset, frame)
         try:
             block = decode_block(decompress(payload, codec, raw_length, self.source.dictionary))
         except ValueError as error:
-            self.source.damaged(self.offsets[ordinal], str(error))
-        if len(block) != self.block_entries[ordinal] or block.keys()[-1] != self.last_keys[ordinal]:
-            self.source.damaged(self.offsets[ordinal], "data block is not the one the index describes")
+            self.source.damaged(offset, str(error))
+        if len(block) != index.entries[ordinal] or block.keys()[-1] != index.last_keys[ordinal]:
+            self.source.damaged(offset, "data block is not the one the index describes")
         if self.global_seqno:
             block = Block(block.keys(), [seqno + self.global_seqno for seqno in block.seqnos()], block.kinds(), block.values())
         return block, raw_length
 
     def groups(self, lower: bytes | None, upper: bytes | None, seqno: int, reverse: bool, since: int, keep: bool) -> Iterator[Group]:
         """The keys in [lower, upper) with their versions visible at a seqno, newest first; blocks with nothing above `since` are skipped."""
-        first = bisect_left(self.last_keys, lower) if lower is not None else 0
-        last = bisect_left(self.last_keys, upper) if upper is not None else self.blocks - 1
-        ordinals = [n for n in range(first, min(last + 1, self.blocks)) if self.max_seqnos[n] > since or not since]
-        entries = self._entries(reversed(ordinals) if reverse else ordinals, reverse, keep)
+        entries = self._entries(lower, upper, since, reverse, keep)
         for key, group in groupby(entries, key=itemgetter(0)):
             if (lower is not None and key < lower) or (upper is not None and key >= upper):
                 continue
@@ -181,15 +270,29 @@ class Table:
             if visible:
                 yield key, visible[::-1] if reverse else visible
 
-    def _entries(self, ordinals: Iterator[int] | list[int], reverse: bool, keep: bool) -> Iterator[Entry]:
-        for ordinal in ordinals:
-            block = self.block(ordinal, keep)
-            entries = list(zip(block.keys(), block.seqnos(), block.kinds(), block.values(), strict=True))
-            yield from reversed(entries) if reverse else entries
+    def _entries(self, lower: bytes | None, upper: bytes | None, since: int, reverse: bool, keep: bool) -> Iterator[Entry]:
+        step = -1 if reverse else 1
+        first = self._piece_of(lower) if lower is not None else 0
+        last = self._piece_of(upper) if upper is not None else len(self._firsts) - 2
+        for number in range(first, min(last + 1, len(self._firsts) - 1))[::step]:
+            if since and self.partitions and self._top.max_seqnos[number] <= since:
+                continue
+            index = self._piece(number, keep)
+            low = bisect_left(index.last_keys, lower) if lower is not None else 0
+            high = bisect_left(index.last_keys, upper) if upper is not None else index.blocks - 1
+            for ordinal in range(low, min(high + 1, index.blocks))[::step]:
+                if not since or index.max_seqnos[ordinal] > since:
+                    block = self._block(index, ordinal, keep)
+                    yield from list(zip(block.keys(), block.seqnos(), block.kinds(), block.values(), strict=True))[::step]
 
     def release(self) -> None:
         """Forget the cached blocks (the table is no longer in any version)."""
         self.cache.drop(id(self))
+        self._pinned = {}
+
+
+def _parse_filter(_number: int, raw: bytes) -> tuple[tuple[Filter | None], int]:
+    return (open_filter(raw),), len(raw)
 
 
 class Levels:
@@ -236,22 +339,3 @@ def get(memtables: Sequence[Memtable], levels: Levels, key: bytes, seqno: int) -
 def get_many(memtables: Sequence[Memtable], levels: Levels, keys: Sequence[bytes], seqno: int) -> list[bytes | None]:
     """The values of keys at one seqno, in the order of the keys; None where there is none."""
     return [get(memtables, levels, key, seqno) for key in keys]
-
-
-def parse_index(index: bytes) -> tuple[list[int], list[int], list[int], list[int], list[int], list[bytes]]:
-    """Frame sizes, entries, min and max seqnos, kind masks and last keys of the blocks; ValueError, naming the check, for bytes that are no index."""
-    count = int.from_bytes(index[:4], "little")
-    fixed = 4 + count * 27
-    if len(index) < fixed or not count:
-        raise ValueError("index shorter than its columns")
-    numbers = struct.Struct(f"<{count}I{count}I{count}Q{count}Q{count}B{count}H").unpack_from(index, 4)
-    sizes, entries, minima, maxima, masks, lengths = (list(numbers[n * count : (n + 1) * count]) for n in range(6))
-    if fixed + sum(lengths) != len(index):
-        raise ValueError("index keys do not fill it")
-    ends = list(accumulate(lengths, initial=fixed))
-    keys = [index[a:b] for a, b in pairwise(ends)]
-    if any(a > b for a, b in pairwise(keys)):
-        raise ValueError("index keys out of order")
-    if not all(sizes) or not all(entries) or any(mask & ~DUPLICATES >= 2 << KIND_READABLE_MAX for mask in masks):
-        raise ValueError("impossible index entry")
-    return sizes, entries, minima, maxima, masks, keys

@@ -18,7 +18,8 @@ from ...storage.compression import Codec, compress
 from ...storage.dictionary import Dictionary
 from ..chunk import Chunk, TableSummary
 from ..entry_error import EntryTypeError, pair_of
-from ..kinds import DUPLICATES, INDEX_BYTES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
+from ..kinds import DUPLICATES, FILTER_BYTES, INDEX_BYTES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
+from ..partitions import PARTITION_ENTRIES, PARTITION_FILTER_BYTES, Partition
 from .block import encode_block
 from .block_rows import encode_rows
 from .decoded_block import Block
@@ -54,10 +55,24 @@ Source = Memtable | Table | Sequence[Table] | SortedRows
 FilterChoice = Callable[[bytes, bytes], FilterKind]  # by a table's smallest and largest user key
 
 
+@dataclass(frozen=True)
+class _Shape:
+    """What a TableStream's arguments say of filter and index."""
+
+    filter_bits: int
+    filter_kind: FilterKind | FilterChoice
+    index_bytes: int
+    filter_bytes: int
+    partition_bytes: int
+    spill_bytes: int
+    full_filter: bool
+
+
 @dataclass
 class _OpenTable:
     """The blocks of the table being written."""
 
+    shape: _Shape
     sizes: list[int] = field(default_factory=list)
     entries: list[int] = field(default_factory=list)
     minima: list[int] = field(default_factory=list)
@@ -71,21 +86,82 @@ class _OpenTable:
     data_bytes: int = 0
     index_bytes: int = 0  # of the blocks and their last keys
     learned: bool = False  # Some block is compressed with the dictionary.
+    ends: list[tuple[int, int]] = field(default_factory=list)  # blocks and hashes before the end of each partition
+    top_bytes: int = 0  # of the partitions and their last keys
+    open_bytes: int = 0  # of the open partition, as index_bytes
+    open_entries: int = 0
 
-    def summary(self, filter_bits: int, filter_kind: FilterKind | FilterChoice, level: int, dictionary: Dictionary | None) -> TableSummary:
-        kind = filter_kind(self.smallest, self.last_keys[-1]) if callable(filter_kind) else filter_kind
-        count = len(self.sizes)
+    @property
+    def filter_bytes(self) -> int:
+        """Of a Bloom filter over the whole table."""
+        return len(self.hashes) * self.shape.filter_bits // 8
+
+    @property
+    def index_ends(self) -> bool:
+        """Whether the index is as long as it may be."""
+        limit = self.shape.index_bytes
+        if not self.shape.partition_bytes:
+            return self.index_bytes >= limit
+        return self.top_bytes >= limit or self.index_bytes >= 16 * limit
+
+    @property
+    def full(self) -> bool:
+        one = not self.shape.partition_bytes or self.shape.full_filter
+        return self.index_ends or (one and self.filter_bytes >= self.shape.filter_bytes)
+
+    def end_block(self) -> None:
+        """Close the open partition if it is long enough."""
+        shape = self.shape
+        if not shape.partition_bytes:
+            return
+        self.open_bytes += _BLOCK_OVERHEAD + len(self.last_keys[-1])
+        self.open_entries += self.entries[-1]
+        keys = len(self.hashes) - (self.ends[-1][1] if self.ends else 0)
+        long = self.open_bytes >= shape.partition_bytes or self.open_entries >= PARTITION_ENTRIES
+        if long or keys * shape.filter_bits // 8 >= PARTITION_FILTER_BYTES:
+            self.end_partition()
+
+    def end_partition(self) -> None:
+        self.ends.append((len(self.sizes), len(self.hashes)))
+        self.top_bytes += _BLOCK_OVERHEAD + len(self.last_keys[-1])
+        self.open_bytes = self.open_entries = 0
+
+    def _index(self, first: int, last: int) -> bytes:
+        """The raw index of some of the blocks."""
+        count, some = last - first, slice(first, last)
         columns = struct.Struct(f"<I{count}I{count}I{count}Q{count}Q{count}B{count}H")
-        lengths = map(len, self.last_keys)
-        index = columns.pack(count, *self.sizes, *self.entries, *self.minima, *self.maxima, *self.masks, *lengths) + b"".join(self.last_keys)
+        fields = self.sizes[some], self.entries[some], self.minima[some], self.maxima[some], self.masks[some], map(len, self.last_keys[some])
+        return columns.pack(count, *(number for column in fields for number in column)) + b"".join(self.last_keys[some])
+
+    def _spills(self) -> bool:
+        shape = self.shape
+        if not shape.partition_bytes:
+            return False
+        return self.index_bytes > shape.spill_bytes or (not shape.full_filter and self.filter_bytes >= shape.filter_bytes)
+
+    def _partitions(self, kind: FilterKind) -> tuple[Partition, ...]:
+        if self.open_bytes:
+            self.end_partition()
+        bits = 0 if self.shape.full_filter else self.shape.filter_bits
+        edges = pairwise([(0, 0), *self.ends])
+        return tuple(Partition(self._index(a, b), build_filter(self.hashes[c:d], bits, kind)) for (a, c), (b, d) in edges)
+
+    def summary(self, level: int, dictionary: Dictionary | None) -> TableSummary:
+        choice = self.shape.filter_kind
+        kind = FilterKind(choice(self.smallest, self.last_keys[-1]) if callable(choice) else choice)
+        count = len(self.sizes)
+        partitions = self._partitions(kind) if self._spills() else ()
         mask = 0
         for block_mask in self.masks:
             mask |= block_mask & ~DUPLICATES
-        made = build_filter(self.hashes, filter_bits, kind)
+        whole = self.shape.full_filter or not partitions
+        made = build_filter(self.hashes, self.shape.filter_bits, kind) if whole else b""
+        filtered = made or any(partition.filter for partition in partitions)
         return TableSummary(
-            index=index,
+            index=b"" if partitions else self._index(0, count),
             filter=made,
-            filter_kind=kind if made else FilterKind.NONE,
+            filter_kind=kind if filtered else FilterKind.NONE,
+            partitions=partitions,
             smallest=self.smallest,
             largest=self.last_keys[-1],
             blocks=count,
@@ -110,8 +186,11 @@ class TableStream:
     bottom: nothing older lies below the outputs, so a tombstone that hides nothing goes, and seqnos that no reader can tell apart become 0.
     compression_level: of zstd, 0 for none; dictionary: to compress every block with.
     filter_bits, filter_kind: see filters.py; the kind may be asked for at the end of each table, by its smallest and its largest user key.
-    table_bytes, index_bytes: a table ends, between two user keys, once its frames or its index reach them. While one user key goes on behind
-    index_bytes, blocks close at index_bytes // 4, where block_bytes is less.
+    table_bytes, index_bytes, filter_bytes: a table ends, between two user keys, once its frames, its index, or a filter in one block reach them.
+    While one user key goes on behind index_bytes, blocks close at index_bytes // 4, where block_bytes is less.
+    partition_bytes: raw index at which a partition is closed; 0, no index is partitioned. Else one of more than spill_bytes is, and then index_bytes
+    is about the top-level index, and 16 times that about the partitions together. full_filter: there is one filter all the same; else each
+    partition has its own, and a table whose filter would reach filter_bytes is partitioned too.
     restart_interval: 1 to 255, blocks are rows; 0, blocks are columns. hash_ratio: of rows, buckets for each entry.
     overhead: bytes that sealing adds to each frame's payload; 0 means no encryption, and chunks carry finished frames.
     parity: ParityScheme.code of the parity behind each frame, 0 for none; a block with it has to stay below 4 GiB.
@@ -134,6 +213,10 @@ class TableStream:
         parity: int = 0,
         chunk_bytes: int = 1 << 20,
         index_bytes: int = INDEX_BYTES,
+        filter_bytes: int = FILTER_BYTES,
+        partition_bytes: int = 0,
+        spill_bytes: int = 0,
+        full_filter: bool = False,
         restart_interval: int = 0,
         hash_ratio: float = 0.0,
     ) -> None:
@@ -143,9 +226,8 @@ class TableStream:
         self._bottom = bottom
         self._block_bytes = block_bytes
         self._table_bytes = table_bytes
-        self._index_bytes = index_bytes
-        self._filter_bits = filter_bits
-        self._filter_kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
+        kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
+        self._shape = _Shape(filter_bits, kind, index_bytes, filter_bytes, partition_bytes, spill_bytes, full_filter)
         if dictionary is not None and not compression_level:
             raise UsageError("a dictionary is of use only to what compresses")
         self._codec = Codec.NONE if not compression_level else Codec.ZSTD if dictionary is None else Codec.ZSTD_DICTIONARY
@@ -168,26 +250,26 @@ class TableStream:
         self._chunks = iter(())
 
     def _run(self, merged: Iterator[Entry]) -> Iterator[Chunk]:
-        table, rows, size = _OpenTable(), list[Entry](), 0
+        table, rows, size = _OpenTable(self._shape), list[Entry](), 0
         payloads: list[tuple[int, int, bytes]] = []
         first_block = 0
         for key, versions in groupby(merged, key=itemgetter(0)):
             kept = self._retained([entry[1:] for entry in versions])
             if not kept:
                 continue
-            if table.data_bytes >= self._table_bytes or table.index_bytes >= self._index_bytes:
+            if table.data_bytes >= self._table_bytes or table.full:
                 if rows:
                     payloads.append(self._close_block(table, rows))
                     rows, size = [], 0
                 yield self._chunk(first_block, payloads, self._summary(table))
-                table, payloads, first_block = _OpenTable(), [], 0
+                table, payloads, first_block = _OpenTable(self._shape), [], 0
             if not table.hashes:
                 table.smallest = key
             table.hashes.append(xxhash.xxh3_64_intdigest(key))
             for seqno, kind, value in kept:
                 rows.append((key, seqno, kind, value))
                 size += len(key) + len(value) + _ENTRY_OVERHEAD
-                if size >= self._block_bytes and (table.index_bytes < self._index_bytes or size >= self._index_bytes // 4):
+                if size >= self._block_bytes and (not table.index_ends or size >= self._shape.index_bytes // 4):
                     payloads.append(self._close_block(table, rows))
                     rows, size = [], 0
             if sum(len(payload) for _, _, payload in payloads) >= self._chunk_bytes:
@@ -199,7 +281,7 @@ class TableStream:
             yield self._chunk(first_block, payloads, self._summary(table))
 
     def _summary(self, table: _OpenTable) -> TableSummary:
-        return table.summary(self._filter_bits, self._filter_kind, self._level, self._dictionary)
+        return table.summary(self._level, self._dictionary)
 
     def _retained(self, versions: list[Version]) -> list[Version]:
         """The versions of one key that some reader may still need, newest first."""
@@ -241,6 +323,7 @@ class TableStream:
         table.raw_bytes += sum(map(len, keys)) + sum(map(len, values))
         table.data_bytes += size
         table.index_bytes += _BLOCK_OVERHEAD + len(keys[-1])
+        table.end_block()
         return codec, len(raw), bytes(payload)
 
     def _chunk(self, first_block: int, payloads: list[tuple[int, int, bytes]], table: TableSummary | None) -> Chunk:
