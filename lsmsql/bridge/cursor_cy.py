@@ -1,5 +1,5 @@
-# cython: language_level=3
-"""What SQLite calls for a scan, done by vtab's Cursor."""
+# cython: language_level=3, boundscheck=False, wraparound=False
+"""What SQLite calls for a scan. From row to row of a block, and from column to column, there is no Python and no GIL."""
 
 from __future__ import annotations
 
@@ -8,39 +8,38 @@ import cython
 if not cython.compiled:
     raise ImportError("the bridge works only compiled; vtab.module stands in for it")
 
-from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
+from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.libc.string import memset
 from cython.cimports.lsmsql.bridge.errors_cy import Pending, failed, put_aside, put_back
-from cython.cimports.lsmsql.bridge.sqlite import SQLITE_OK
+from cython.cimports.lsmsql.bridge.key_cy import point_key
+from cython.cimports.lsmsql.bridge.lookup_cy import look_up, lookup_free
+from cython.cimports.lsmsql.bridge.plan_cy import known_plan
+from cython.cimports.lsmsql.bridge.row_cy import ROW_DEFAULT, ROW_NO_MEMORY, ROW_OK, row_message, row_result, rowid_of
+from cython.cimports.lsmsql.bridge.scan_cy import scan_block, scan_free, scan_open
+from cython.cimports.lsmsql.bridge.sqlite import SQLITE_NOMEM, SQLITE_OK
 from cython.cimports.lsmsql.bridge.structs import CurP, VtabP
 from cython.cimports.lsmsql.bridge.values_cy import result_object, value_objects
+from cython.cimports.lsmsql.engine.kernel.native import (
+    BATCH_SEQNO,
+    block_key,
+    block_key_size,
+    block_seqno,
+    block_value,
+    block_value_size,
+)
 
 
 def cursor_open(vtab, cursor):
-    pending: Pending
-    code: cython.int = SQLITE_OK
-    put_aside(cython.address(pending))
-    try:
-        _open(vtab, cursor)
-    except BaseException as error:
-        code = failed(cython.address(pending), error, cython.cast(VtabP, vtab).api, cython.address(vtab.zErrMsg))
-    put_back(cython.address(pending))
-    return code
-
-
-def _open(vtab, cursor):
     own: VtabP = cython.cast(VtabP, vtab)
-    opened: object = cython.cast(object, own.table).Open()
     new: CurP = cython.cast(CurP, own.api.malloc64(cython.sizeof(Cur)))
     if new == cython.NULL:
-        raise MemoryError
+        return SQLITE_NOMEM
     memset(new, 0, cython.sizeof(Cur))
     new.api = own.api
     new.vtab = own
-    Py_INCREF(opened)
-    new.cursor = cython.cast(cython.p_void, opened)
+    new.ended = True
     cursor[0] = cython.address(new.base)
-    return 0
+    return SQLITE_OK
 
 
 def cursor_close(cursor):
@@ -48,12 +47,13 @@ def cursor_close(cursor):
     pending: Pending
     code: cython.int = SQLITE_OK
     put_aside(cython.address(pending))
-    walked: object = cython.cast(object, own.cursor)
     try:
-        walked.Close()
+        try:
+            scan_free(own)
+        finally:
+            lookup_free(own)
     except BaseException as error:
         code = failed(cython.address(pending), error, own.api, cython.address(cursor.pVtab.zErrMsg))
-    Py_DECREF(walked)
     own.api.free(own)
     put_back(cython.address(pending))
     return code
@@ -64,54 +64,131 @@ def cursor_filter(cursor, number, text, count, values):
     pending: Pending
     code: cython.int = SQLITE_OK
     put_aside(cython.address(pending))
+    own.ended = True
     try:
-        cython.cast(object, own.cursor).Filter(number, text.decode(), value_objects(own.api, count, values, False))
+        _filter(own, text, count, values)
     except BaseException as error:
         code = failed(cython.address(pending), error, own.api, cython.address(cursor.pVtab.zErrMsg))
     put_back(cython.address(pending))
     return code
 
 
+def _filter(own, text, count, values):
+    if known_plan(own.vtab, text).point:
+        key: object = point_key(own.api, cython.address(own.vtab.shape), count, values)
+        if key is not None:
+            if own.cursor != cython.NULL:
+                scan_free(own)
+            return look_up(own, key)
+    lookup_free(own)
+    scan_open(own, text.decode(), value_objects(own.api, count, values, False))
+    return scan_block(own)
+
+
 def cursor_next(cursor):
     own: CurP = cython.cast(CurP, cursor)
+    own.at += 1
+    if own.at < own.end:
+        own.fresh = True
+        return SQLITE_OK
+    if own.cursor == cython.NULL:
+        own.ended = True
+        return SQLITE_OK
+    return _next_block(own)
+
+
+def _next_block(own):
     pending: Pending
     code: cython.int = SQLITE_OK
     put_aside(cython.address(pending))
+    own.ended = True
     try:
-        cython.cast(object, own.cursor).Next()
+        scan_block(own)
     except BaseException as error:
-        code = failed(cython.address(pending), error, own.api, cython.address(cursor.pVtab.zErrMsg))
+        code = failed(cython.address(pending), error, own.api, cython.address(own.base.pVtab.zErrMsg))
     put_back(cython.address(pending))
     return code
 
 
 def cursor_eof(cursor):
-    return cython.cast(object, cython.cast(CurP, cursor).cursor).Eof()
+    return cython.cast(CurP, cursor).ended
+
+
+def _stand(own):
+    """Point `row` to the row that the cursor stands on."""
+    own.fresh = False
+    own.row.header = 0
+    own.row.key = block_key(own.blk, own.at)
+    own.row.key_size = block_key_size(own.blk, own.at)
+    own.row.value = block_value(own.blk, own.at)
+    own.row.value_size = block_value_size(own.blk, own.at)
 
 
 def cursor_column(cursor, context, number):
     own: CurP = cython.cast(CurP, cursor)
-    pending: Pending
-    code: cython.int = SQLITE_OK
+    code: cython.int
     if own.api.vtab_nochange(context):
         return SQLITE_OK  # An UPDATE reads the old row itself.
+    if own.fresh:
+        _stand(own)
+    if number >= own.vtab.shape.columns:
+        return _other_column(own, context, number, ROW_OK)
+    code = row_result(cython.address(own.row), cython.address(own.vtab.shape), own.api, context, number)
+    if code == ROW_OK:
+        return SQLITE_OK
+    return _other_column(own, context, number, code)
+
+
+def _other_column(own, context, number, code):
+    """What cannot be answered without Python: hidden columns, defaults, damage."""
+    pending: Pending
     put_aside(cython.address(pending))
     try:
-        result_object(own.api, context, cython.cast(object, own.cursor).Column(number))
+        result_object(own.api, context, _other_value(own, number, code))
+        code = SQLITE_OK
     except BaseException as error:
-        code = failed(cython.address(pending), error, own.api, cython.address(cursor.pVtab.zErrMsg))
+        code = failed(cython.address(pending), error, own.api, cython.address(own.base.pVtab.zErrMsg))
     put_back(cython.address(pending))
     return code
 
 
+def _other_value(own, number, code):
+    table: object = cython.cast(object, own.vtab.table)
+    hidden: cython.int = number - own.vtab.shape.columns
+    if code == ROW_NO_MEMORY:
+        raise MemoryError
+    if code == ROW_DEFAULT:
+        default = table.schema.columns[number].default
+        return default.constant if default else None
+    if code != ROW_OK:
+        raise table.damaged(ValueError(row_message(code)))
+    cursor: object = None if own.cursor == cython.NULL else cython.cast(object, own.cursor)
+    if own.watched:
+        cursor.watch(number)
+    if hidden == 0:
+        return None if cursor is None else cursor.snapshot
+    if hidden == 1:
+        if cursor is None or not cursor.timed or block_seqno(own.blk, own.at) >= BATCH_SEQNO:
+            return None  # Pending rows have none yet.
+        return block_seqno(own.blk, own.at)
+    return PyBytes_FromStringAndSize(cython.cast(cython.p_char, own.row.key), own.row.key_size)
+
+
 def cursor_rowid(cursor, rowid):
     own: CurP = cython.cast(CurP, cursor)
+    if own.fresh:
+        _stand(own)
+    rowid[0] = rowid_of(own.row.key)
+    return _note_rowid(own) if own.watched else SQLITE_OK
+
+
+def _note_rowid(own):
     pending: Pending
     code: cython.int = SQLITE_OK
     put_aside(cython.address(pending))
     try:
-        rowid[0] = cython.cast(object, own.cursor).Rowid()
+        cython.cast(object, own.cursor).watch_rowid()
     except BaseException as error:
-        code = failed(cython.address(pending), error, own.api, cython.address(cursor.pVtab.zErrMsg))
+        code = failed(cython.address(pending), error, own.api, cython.address(own.base.pVtab.zErrMsg))
     put_back(cython.address(pending))
     return code

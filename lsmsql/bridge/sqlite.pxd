@@ -85,35 +85,35 @@ cdef extern from "sqlite3ext.h" nogil:
         int (*xRelease)(sqlite3_vtab*, int) noexcept
         int (*xRollbackTo)(sqlite3_vtab*, int) noexcept
 
-    ctypedef void (*destructor_t "sqlite3_destructor_type")(void*) noexcept
+    ctypedef void (*destructor_t "sqlite3_destructor_type")(void*) noexcept nogil
     destructor_t SQLITE_TRANSIENT
 
     ctypedef struct sqlite3_api_routines:
-        int (*create_module_v2)(sqlite3*, const char*, const sqlite3_module*, void*, destructor_t) noexcept
-        int (*declare_vtab)(sqlite3*, const char*) noexcept
-        int (*vtab_config)(sqlite3*, int, ...) noexcept
-        int (*vtab_on_conflict)(sqlite3*) noexcept
-        int (*vtab_nochange)(sqlite3_context*) noexcept
-        const char* (*vtab_collation)(sqlite3_index_info*, int) noexcept
-        int (*vtab_in)(sqlite3_index_info*, int, int) noexcept
-        int (*extended_errcode)(sqlite3*) noexcept
-        const char* (*errmsg)(sqlite3*) noexcept
-        sqlite3_int64 (*last_insert_rowid)(sqlite3*) noexcept
-        int (*get_autocommit)(sqlite3*) noexcept
-        void* (*malloc64)(sqlite3_uint64) noexcept
-        void (*free)(void*) noexcept
-        int (*value_type)(sqlite3_value*) noexcept
-        int (*value_nochange)(sqlite3_value*) noexcept
-        sqlite3_int64 (*value_int64)(sqlite3_value*) noexcept
-        double (*value_double)(sqlite3_value*) noexcept
-        const unsigned char* (*value_text)(sqlite3_value*) noexcept
-        const void* (*value_blob)(sqlite3_value*) noexcept
-        int (*value_bytes)(sqlite3_value*) noexcept
-        void (*result_null)(sqlite3_context*) noexcept
-        void (*result_int64)(sqlite3_context*, sqlite3_int64) noexcept
-        void (*result_double)(sqlite3_context*, double) noexcept
-        void (*result_text64)(sqlite3_context*, const char*, sqlite3_uint64, destructor_t, unsigned char) noexcept
-        void (*result_blob64)(sqlite3_context*, const void*, sqlite3_uint64, destructor_t) noexcept
+        int (*create_module_v2)(sqlite3*, const char*, const sqlite3_module*, void*, destructor_t) noexcept nogil
+        int (*declare_vtab)(sqlite3*, const char*) noexcept nogil
+        int (*vtab_config)(sqlite3*, int, ...) noexcept nogil
+        int (*vtab_on_conflict)(sqlite3*) noexcept nogil
+        int (*vtab_nochange)(sqlite3_context*) noexcept nogil
+        const char* (*vtab_collation)(sqlite3_index_info*, int) noexcept nogil
+        int (*vtab_in)(sqlite3_index_info*, int, int) noexcept nogil
+        int (*extended_errcode)(sqlite3*) noexcept nogil
+        const char* (*errmsg)(sqlite3*) noexcept nogil
+        sqlite3_int64 (*last_insert_rowid)(sqlite3*) noexcept nogil
+        int (*get_autocommit)(sqlite3*) noexcept nogil
+        void* (*malloc64)(sqlite3_uint64) noexcept nogil
+        void (*free)(void*) noexcept nogil
+        int (*value_type)(sqlite3_value*) noexcept nogil
+        int (*value_nochange)(sqlite3_value*) noexcept nogil
+        sqlite3_int64 (*value_int64)(sqlite3_value*) noexcept nogil
+        double (*value_double)(sqlite3_value*) noexcept nogil
+        const unsigned char* (*value_text)(sqlite3_value*) noexcept nogil
+        const void* (*value_blob)(sqlite3_value*) noexcept nogil
+        int (*value_bytes)(sqlite3_value*) noexcept nogil
+        void (*result_null)(sqlite3_context*) noexcept nogil
+        void (*result_int64)(sqlite3_context*, sqlite3_int64) noexcept nogil
+        void (*result_double)(sqlite3_context*, double) noexcept nogil
+        void (*result_text64)(sqlite3_context*, const char*, sqlite3_uint64, destructor_t, unsigned char) noexcept nogil
+        void (*result_blob64)(sqlite3_context*, const void*, sqlite3_uint64, destructor_t) noexcept nogil
 
     enum:
         SQLITE_OK

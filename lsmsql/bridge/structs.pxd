@@ -1,5 +1,9 @@
-# What SQLite holds for the bridge. Each begins with SQLite's own struct, so that a pointer to one is a pointer to the other.
+# What SQLite holds for the bridge. The first three begin with SQLite's own struct, or are its pointer, so that one is the other.
+from lsmsql.engine.kernel.native cimport Blk, Data, u8, u32, u64
+
 from .sqlite cimport Api, sqlite3, sqlite3_vtab, sqlite3_vtab_cursor
+
+ctypedef long long i64
 
 cdef struct Registration:  # of the module in one connection
     Api api
@@ -8,11 +12,54 @@ cdef struct Registration:  # of the module in one connection
 
 ctypedef Registration* RegistrationP
 
+# --- a table's shape: what it takes to read its rows, and write its keys, without Python
+
+cdef struct KeyPart:
+    u8 collation  # key_codec_cy's code
+    u8 flip  # 255 for a descending part, else 0
+    u8 real  # the column stores every number as a real
+    u8 exact  # the column's affinity is numeric: see plan.KeyPart
+
+cdef struct Shape:
+    int columns
+    int parts  # of the key, 0 for a rowid table
+    int alias  # the column that is the rowid, -1: none
+    KeyPart* part
+    int* place  # for each column its part of the key, -1: none
+
+ctypedef Shape* ShapeP
+
+# --- one row, read from left to right as far as columns are asked for
+
+cdef struct Row:
+    Data key
+    Data value
+    size_t key_size
+    size_t value_size
+    u64 header  # its end; 0: nothing was read yet
+    u64 position  # of the next serial code
+    u64 body  # where the next column's bytes begin
+    int column  # the next
+
+# --- a plan that was run before, known by its text
+
+cdef enum:
+    PLANS = 8
+
+cdef struct KnownPlan:
+    char* text  # NULL: free
+    void* prepared  # vtab's PreparedPlan, one reference
+    bint point
+
 cdef struct Vtab:
     sqlite3_vtab base
     Api api
     sqlite3* db
     void* table  # vtab's Table, one reference
+    Shape shape
+    KnownPlan plans[PLANS]
+    int plan  # used last
+    int replaced  # next
 
 ctypedef Vtab* VtabP
 
@@ -20,6 +67,22 @@ cdef struct Cur:
     sqlite3_vtab_cursor base
     Api api
     Vtab* vtab
-    void* cursor  # vtab's Cursor, one reference
+    bint ended
+    bint fresh  # `row` is not yet the one that the cursor stands on
+    Row row
+    # -- a lookup
+    void* shared  # vtab's SharedView that is read at, one reference; NULL: none
+    void* key  # bytes, one reference each
+    void* value
+    # -- a scan
+    void* cursor  # vtab's Cursor, one reference; NULL: none yet
+    void* source  # the kernel's Scan that gives the blocks now, one reference; NULL: none
+    void* block  # the kernel's Block that keeps `blk` pinned, one reference; NULL: none
+    Blk* blk
+    u32 at
+    u32 end
+    i64 skip  # rows to leave out yet
+    i64 left  # rows to show after this block; -1: all
+    bint watched  # whose reading of hidden columns and rowids has to be noted: see vtab's Cursor
 
 ctypedef Cur* CurP

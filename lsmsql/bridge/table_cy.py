@@ -13,6 +13,8 @@ from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
 from cython.cimports.libc.string import memset
 from cython.cimports.lsmsql.bridge.errors_cy import Pending, failed, put_aside, put_back
 from cython.cimports.lsmsql.bridge.index_info_cy import IndexInfo, index_info
+from cython.cimports.lsmsql.bridge.plan_cy import plans_free
+from cython.cimports.lsmsql.bridge.shape_cy import shape_fill, shape_free
 from cython.cimports.lsmsql.bridge.sqlite import SQLITE_CONSTRAINT, SQLITE_NOMEM, SQLITE_OK, SQLITE_VTAB_CONSTRAINT_SUPPORT
 from cython.cimports.lsmsql.bridge.structs import RegistrationP, Vtab, VtabP
 
@@ -63,6 +65,11 @@ def _open(registration, db, count, words, create, vtab):
     new.db = db
     Py_INCREF(table)
     new.table = cython.cast(cython.p_void, table)
+    try:
+        shape_fill(cython.address(new.shape), table)
+    except BaseException:
+        _free(cython.address(new.base))
+        raise
     vtab[0] = cython.address(new.base)
     return 0
 
@@ -96,6 +103,8 @@ def table_destroy(vtab):
 def _free(vtab):
     own: VtabP = cython.cast(VtabP, vtab)
     table: object = cython.cast(object, own.table)
+    plans_free(own)
+    shape_free(cython.address(own.shape))
     Py_DECREF(table)
     own.api.free(own)
 

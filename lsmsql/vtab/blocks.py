@@ -9,6 +9,7 @@ import math
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING, Any, Protocol
 
+from ..engine.kernel import Scan
 from ..errors import HistoryError, UsageError
 from .affinity import Affinity, Value, compared
 from .plan import Plan
@@ -74,7 +75,7 @@ class Blocks:
     after this seqno.
     """
 
-    __slots__ = ("_batch", "_mark", "_plan", "_table", "_timed", "_view", "limit", "ranges", "since", "skip", "snapshot")
+    __slots__ = ("_batch", "_bounded", "_mark", "_plan", "_table", "_timed", "_view", "limit", "ranges", "since", "skip", "snapshot")
 
     def __init__(self, table: Table, plan: Plan, bound: int, args: Sequence[Any]) -> None:
         """bound: how many of the arguments are for key ranges."""
@@ -94,6 +95,14 @@ class Blocks:
 
     def read(self, view: View, batch: Any = None, mark: int = 0, *, timed: bool) -> Iterator[Rows]:
         """timed: whether the blocks have to know when rows changed."""
+        for source in self.sources(view, batch, mark, timed=timed):
+            if isinstance(source, Scan):
+                yield from self._blocks_of(source)
+            else:
+                yield source
+
+    def sources(self, view: View, batch: Any = None, mark: int = 0, *, timed: bool) -> Iterator[Rows | Scan]:
+        """What the blocks come from: the engine's scans, each closed when the next one is asked for, or blocks that were made otherwise."""
         self._view, self._batch, self._mark = view, batch, mark
         self._timed = timed = timed or self.since > 0
         ranges = self.ranges
@@ -103,8 +112,8 @@ class Blocks:
         intervals: Sequence[tuple[bytes | None, bytes | None]] = ranges.intervals
         if ranges.keys is not None:
             intervals = [(key, key + b"\0") for key in ranges.keys]
-        blocks = self._scan(intervals[::-1] if reverse else intervals, reverse)
-        return blocks if ranges.precise or not self._plan.skip else self._sorted(blocks)
+        scans = self._scans(intervals[::-1] if reverse else intervals, reverse)
+        return scans if ranges.precise or not self._plan.skip else self._sorted(scans)
 
     def _look_up(self, keys: Sequence[bytes]) -> Iterator[Rows]:
         view, tree, batch = self._view, self._table.tree, self._batch
@@ -115,29 +124,33 @@ class Blocks:
             if found:
                 yield _Found(found)
 
-    def _scan(self, intervals: Sequence[tuple[bytes | None, bytes | None]], reverse: bool) -> Iterator[Rows]:
+    def _scans(self, intervals: Sequence[tuple[bytes | None, bytes | None]], reverse: bool) -> Iterator[Scan]:
         tree, batch = self._table.tree, self._batch
         mark = self._mark if batch is not None else None
         for lower, upper in intervals:
+            self._bounded = lower is not None or upper is not None
             scan = self._view.scan(tree, lower, upper, reverse=reverse, since=self.since, batch=batch, mark=mark)
             try:
-                if not self._timed and (lower is not None or upper is not None):
-                    pairs = scan.fill(_FIRST_ROWS)
-                    if pairs:
-                        yield _Found(pairs)
-                    if len(pairs) < _FIRST_ROWS:
-                        continue
-                while (block := scan.next_block()) is not None:
-                    yield block
+                yield scan
             finally:
                 scan.close()
 
-    def _sorted(self, blocks: Iterator[Rows]) -> Iterator[Rows]:
+    def _blocks_of(self, scan: Scan) -> Iterator[Rows]:
+        if not self._timed and self._bounded:
+            pairs = scan.fill(_FIRST_ROWS)
+            if pairs:
+                yield _Found(pairs)
+            if len(pairs) < _FIRST_ROWS:
+                return
+        while (block := scan.next_block()) is not None:
+            yield block
+
+    def _sorted(self, scans: Iterator[Scan]) -> Iterator[Rows]:
         """All rows at once, ordered by the key behind the parts that turned out not to be fixed."""
         codec = self._table.keys
         assert codec is not None  # a rowid is exact
         rows: list[tuple[bytes, bytes, int]] = []
-        for block in blocks:
+        for block in (block for scan in scans for block in self._blocks_of(scan)):
             keys = block.keys()
             rows += list(zip(keys, block.values(), block.seqnos() if self._timed else [0] * len(keys), strict=True))
         rows.sort(key=lambda row: row[0][codec.split(row[0], self._plan.skip) :], reverse=self._plan.order == "reverse")

@@ -15,7 +15,6 @@ except ModuleNotFoundError:
 import apsw
 
 from lsmsql.engine.kernel import BATCH_SEQNO
-from lsmsql.errors import CorruptionError
 from lsmsql.vtab.blocks import Blocks, open_history
 from lsmsql.vtab.key_codec_cy import encode_rowid
 from lsmsql.vtab.planner import WIDE, snapshot_misused
@@ -63,9 +62,19 @@ class PreparedPlan:
 
 @cython.cclass
 class Cursor:
-    """What SQLite walks. Between Filter and Close it holds a read view. `mark`: where its view of the pending batch ends, 0 for none."""
+    """What SQLite walks. Between Filter and Close it holds a read view. `mark`: where its view of the pending batch ends, 0 for none.
+
+    For whom walks the scans of `open_sources` himself: skip and left, the rows to leave out first and how many to show then (None: all);
+    snapshot, the value of `_snapshot`; timed, whether rows show when they changed; watched, whether `watch` has to be told of what is read; aborted, whether
+    `next_block` will raise."""
 
     mark = cython.declare(cython.Py_ssize_t, visibility="readonly")
+    skip = cython.declare(object, visibility="readonly")
+    left = cython.declare(object, visibility="readonly")
+    snapshot = cython.declare(object, visibility="readonly")
+    timed = cython.declare(cython.bint, visibility="readonly")
+    aborted = cython.declare(cython.bint, visibility="readonly")
+    watched = cython.declare(cython.bint, visibility="readonly")  # columns that tell of the past, or may not be read, are looked at one by one
     _table: object
     _transaction: object
     _prepared: PreparedPlan
@@ -75,29 +84,33 @@ class Cursor:
     _blocks: object
     _rows: object
     _row: object
-    _skip: object
-    _left: object
-    _aborted: cython.bint
-    _watched: cython.bint  # columns that tell of the past, or may not be read, are looked at one by one
 
     def __init__(self, table):
         self._table = table
         self._transaction = table.transaction
-        self._prepared = self._decoder = self._shared = self._past = self._rows = self._row = self._skip = self._left = None
+        self._prepared = self._decoder = self._shared = self._past = self._rows = self._row = self.skip = self.left = self.snapshot = None
         self._blocks = _NOTHING
         self.mark = 0
-        self._aborted = self._watched = False
+        self.aborted = self.watched = self.timed = False
 
     # Blocks
 
     def open_blocks(self, _idx_num, idx_str, args):
         """Start the scan that a plan's text and argument values describe."""
+        self._open(idx_str, args, False)
+
+    def open_sources(self, idx_str, args):
+        """As `open_blocks`, but `next_block` gives what the blocks come from (blocks.py)."""
+        self._open(idx_str, args, True)
+
+    def _open(self, idx_str, args, whole):
         self.Close()
         table = self._table
         prepared: PreparedPlan = table.prepared(idx_str)
         self._prepared = prepared
         blocks = Blocks(table, prepared.plan, prepared.bound, args)
-        self._skip, self._left = blocks.skip, blocks.limit
+        self.skip, self.left, self.snapshot, self.timed = blocks.skip, blocks.limit, blocks.snapshot, prepared.timed
+        read = blocks.sources if whole else blocks.read
         self._decoder = prepared.decoder if blocks.snapshot is None else table.decoder(prepared.plan.columns, blocks.snapshot)
         table.reads_history = False
         if not prepared.plan.snapshot:
@@ -105,16 +118,16 @@ class Cursor:
             batch, self.mark = self._transaction.pending_now()
             if batch is not None:
                 self._transaction.pending.add_reader(self)
-            self._blocks = blocks.read(self._shared.view, batch, self.mark, timed=prepared.timed)
-            self._watched = len(table.schema.columns) >= WIDE
+            self._blocks = read(self._shared.view, batch, self.mark, timed=prepared.timed)
+            self.watched = len(table.schema.columns) >= WIDE
         elif blocks.snapshot is not None:
             self._past = open_history(table.engine, blocks.snapshot)
-            self._blocks = blocks.read(self._past, timed=prepared.timed)
-            self._watched = True
+            self._blocks = read(self._past, timed=prepared.timed)
+            self.watched = True
 
     def next_block(self):
         """The next block, None at the end."""
-        if self._aborted:
+        if self.aborted:
             raise apsw.AbortError("abort due to ROLLBACK")
         return next(self._blocks, None)
 
@@ -125,11 +138,7 @@ class Cursor:
                 return self._decoder.rows(block.keys(), block.values(), seqnos)
             return self._decoder.rows(block.keys(), block.values())
         except ValueError as error:
-            raise self._damaged(error) from error
-
-    def _damaged(self, error):
-        table = self._table
-        return CorruptionError(table.engine.path, None, f"a row of table {table.schema.name} cannot be read: {error}")
+            raise self._table.damaged(error) from error
 
     # What APSW calls
 
@@ -152,7 +161,7 @@ class Cursor:
         table.reads_history = False
         self._prepared = prepared
         self._shared = shared = transaction.acquire_view(table.schema_name)
-        self._left = 0  # nothing after it
+        self.left = 0  # nothing after it
         if transaction.pending.batch is None:
             value = shared.view.get(table.tree, key)
         else:
@@ -161,7 +170,7 @@ class Cursor:
         try:
             self._row = None if value is None else prepared.decoder.row(key, value)
         except ValueError as error:
-            raise self._damaged(error) from error
+            raise self._table.damaged(error) from error
 
     def Eof(self):
         return self._row is None
@@ -174,26 +183,27 @@ class Cursor:
     def _next_rows(self):
         """Step to the first row of the next block that has one to show."""
         self._row = None
-        while self._left != 0 and (block := self.next_block()) is not None:
+        while self.left != 0 and (block := self.next_block()) is not None:
             rows = self._decode(block)
-            if self._skip:
-                skipped = min(self._skip, len(rows))
-                self._skip -= skipped
+            if self.skip:
+                skipped = min(self.skip, len(rows))
+                self.skip -= skipped
                 rows = rows[skipped:]
-            if self._left is not None:
-                rows = rows[: self._left]
-                self._left -= len(rows)
+            if self.left is not None:
+                rows = rows[: self.left]
+                self.left -= len(rows)
             if rows:
                 self._rows = iter(rows)
                 self._row = next(self._rows)
                 return
 
     def Column(self, number):
-        if self._watched:
-            self._watch(number)
+        if self.watched:
+            self.watch(number)
         return self._row[number]
 
-    def _watch(self, number):
+    def watch(self, number):
+        """A column is read. UsageError for one that may not be."""
         hidden = number - len(self._table.schema.columns)
         if self._past is not None:
             if hidden == 2:
@@ -204,9 +214,13 @@ class Cursor:
     def ColumnNoChange(self, _number):
         return apsw.no_change  # UPDATE reads the old row itself.
 
-    def Rowid(self):
+    def watch_rowid(self):
+        """The row's rowid is read."""
         if self._past is not None:
             self._table.reads_history = True
+
+    def Rowid(self):
+        self.watch_rowid()
         return self._row[-1]
 
     def Close(self):
@@ -223,9 +237,9 @@ class Cursor:
             past, self._past = self._past, None
             if past is not None:
                 past.close()
-            self._aborted = self._watched = False
+            self.aborted = self.watched = False
 
     def abort(self):
         """The changes this cursor reads through are rolled back."""
-        self._aborted = True
+        self.aborted = True
         self._blocks = iter(())

@@ -15,7 +15,7 @@ except ModuleNotFoundError:
 
 import apsw
 
-from lsmsql.errors import CorruptionError, UsageError
+from lsmsql.errors import UsageError
 from lsmsql.vtab.affinity import INT_MAX
 from lsmsql.vtab.key_codec_cy import decode_rowid, encode_rowid
 from lsmsql.vtab.row_writer_cy import SkipRow, as_rowid
@@ -173,7 +173,7 @@ class RowChanges:
         try:
             return self._all_columns.row(key, value)
         except ValueError as error:
-            raise CorruptionError(self._table.engine.path, None, f"a row of table {self._table.schema.name} cannot be read: {error}") from error
+            raise self._table.damaged(error) from error
 
     def _refuse_history(self):
         if self._table.reads_history:

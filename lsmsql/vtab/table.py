@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import apsw
 
+from ..errors import CorruptionError
 from .affinity import Value
 from .catalog import Catalog
 from .cursor_cy import Cursor, PreparedPlan
@@ -102,6 +103,10 @@ class Table:
 
     def decoder(self, columns: tuple[int, ...], snapshot: Value = None) -> RowDecoder:
         return self._writer.decoder(columns, snapshot)
+
+    def damaged(self, error: ValueError) -> CorruptionError:
+        """What a row whose bytes are not a row's is to the caller."""
+        return CorruptionError(self.engine.path, None, f"a row of table {self.schema.name} cannot be read: {error}")
 
     def Open(self) -> Cursor:
         return Cursor(self)

@@ -1,4 +1,4 @@
-from .block_cy cimport block_adopt, block_error
+from .block_cy cimport Block, block_adopt, block_error
 from .block_encode_cy cimport Builder, blk_copy, builder_append, builder_clear, builder_free
 from .cursor_cy cimport (
     Cursor, CursorP, cursor_free, cursor_load, cursor_memtable, cursor_next, cursor_pass, cursor_plain_block, cursor_run, cursor_sleep, cursor_wake,
@@ -42,6 +42,8 @@ cdef class Scan:
     cdef bint _passes(self, const Least* least) noexcept
     cdef int _build(self) except -1
     cdef object _next_block(self)
+    cdef Block stretch(self, u32* first, u32* stop)
+    cdef Block _next_stretch(self, u32* first, u32* stop)
     cdef void _free(self) noexcept
 
 cdef class _Batches:

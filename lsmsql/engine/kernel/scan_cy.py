@@ -126,6 +126,17 @@ class Scan:
         self._leave(found is None)
         return found
 
+    def stretch(self, first, stop):
+        """next_block() for compiled callers, without a copy where a block has the next rows: then they are its entries from `first` to `stop`."""
+        self._enter()
+        try:
+            found = self._next_stretch(first, stop)
+        except BaseException:
+            self._leave(True)
+            raise
+        self._leave(found is None)
+        return found
+
     def close(self) -> None:
         """Let go of everything and call on_close; inside a call of this scan, at its end."""
         if self.busy:
@@ -297,6 +308,32 @@ class Scan:
         if cursor.end != blk.count or blk.count > self.left or not cursor_plain_block(cursor):
             return False
         return least.alone or prefix_of(block_key(blk, blk.count - 1), block_key_size(blk, blk.count - 1)) < least.bound
+
+    def _next_stretch(self, first, stop):
+        least: Least
+        cursor: CursorP
+        blk: BlkP
+        builder_clear(cython.address(self.builder))
+        if self.left > 0 and not self.descending and self._ready():
+            merge_least(self.heads, self.live, False, cython.address(least))
+            cursor = cython.cast(CursorP, least.head)
+            blk = cursor.blk
+            if (
+                not (cursor.memory or least.tied or blk == cython.NULL)
+                and cursor_plain_block(cursor)
+                and (least.alone or prefix_of(block_key(blk, cursor.end - 1), block_key_size(blk, cursor.end - 1)) < least.bound)
+            ):
+                first[0] = cursor.at
+                stop[0] = cursor.end if cursor.end - cursor.at < self.left else cursor.at + self.left
+                blk.pins += 1
+                self.left -= stop[0] - first[0]
+                cursor_pass(cursor, stop[0])
+                return block_adopt(blk)
+        found: Block = self._next_block()
+        if found is not None:
+            first[0] = 0
+            stop[0] = found.blk.count
+        return found
 
     def _next_block(self):
         least: Least

@@ -1,0 +1,81 @@
+# cython: language_level=3
+"""A scan that asks for one key: what vtab's Cursor does for it, without a Cursor."""
+
+from __future__ import annotations
+
+import cython
+
+if not cython.compiled:
+    raise ImportError("the bridge works only compiled; vtab.module stands in for it")
+
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
+from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
+from cython.cimports.lsmsql.engine.kernel.native import Data
+
+from lsmsql.engine.kernel import get as _kernel_get
+
+_ObjectP = cython.typedef(cython.p_void)
+
+
+def look_up(own, key):
+    table: object = cython.cast(object, own.vtab.table)
+    transaction: object = table.transaction
+    shared: object
+    table.reads_history = False
+    _drop(cython.address(own.value))
+    if own.shared != cython.NULL and transaction.views.shared is cython.cast(object, own.shared):
+        shared = cython.cast(object, own.shared)
+    else:
+        lookup_free(own)
+        shared = transaction.acquire_view(table.schema_name)
+        Py_INCREF(shared)
+        own.shared = cython.cast(_ObjectP, shared)
+    value: object = _value(table, transaction, shared.view, key)
+    own.ended = value is None
+    own.watched = own.fresh = False
+    own.at = 0
+    own.end = 1
+    if value is not None:
+        _drop(cython.address(own.key))
+        Py_INCREF(key)
+        Py_INCREF(value)
+        own.key = cython.cast(_ObjectP, key)
+        own.value = cython.cast(_ObjectP, value)
+        own.row.header = 0
+        own.row.key = cython.cast(Data, PyBytes_AS_STRING(key))
+        own.row.key_size = PyBytes_GET_SIZE(key)
+        own.row.value = cython.cast(Data, PyBytes_AS_STRING(value))
+        own.row.value_size = PyBytes_GET_SIZE(value)
+    return 0
+
+
+def _value(table, transaction, view, key):
+    """The value that a cursor opened now reads; see Cursor in vtab."""
+    tree: object = table.tree
+    if transaction.pending.batch is not None:
+        batch, mark = transaction.pending_now()
+        return view.get(tree, key, batch, mark)
+    state: object = view._state
+    if state is None:
+        return view.get(tree, key)  # which says that it is closed
+    sources: object = state.sources.get(tree.id)
+    if sources is None:
+        sources = state.open_sources(tree.id)
+    return _kernel_get(sources[0], sources[1], key, view.seqno)
+
+
+def lookup_free(own):
+    _drop(cython.address(own.key))
+    _drop(cython.address(own.value))
+    if own.shared != cython.NULL:
+        shared: object = cython.cast(object, own.shared)
+        _drop(cython.address(own.shared))
+        cython.cast(object, own.vtab.table).transaction.views.release(shared)
+    return 0
+
+
+def _drop(place):
+    if place[0] != cython.NULL:
+        held: object = cython.cast(object, place[0])
+        place[0] = cython.NULL
+        Py_DECREF(held)
