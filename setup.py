@@ -25,6 +25,7 @@ COMPILED_MODULES = (
     "lsmsql.bridge.lookup_cy",
     "lsmsql.bridge.plan_cy",
     "lsmsql.bridge.row_cy",
+    "lsmsql.bridge.row_writer_cy",
     "lsmsql.bridge.scan_cy",
     "lsmsql.bridge.shape_cy",
     "lsmsql.bridge.table_cy",

@@ -22,9 +22,6 @@ def point_key(api, shape, count, values):
     number: cython.int
     room: cython.Py_ssize_t = 0
     more: cython.Py_ssize_t
-    small: cython.uchar[512]
-    start: Room
-    end: Room
     bits: u64
     if shape.parts == 0:
         if count < 1 or api.value_type(values[0]) != SQLITE_INTEGER:
@@ -34,43 +31,64 @@ def point_key(api, shape, count, values):
     if count < shape.parts:
         return None
     for number in range(shape.parts):
-        more = _room(api, cython.address(shape.part[number]), values[number])
+        more = _room(api, cython.address(shape.part[number]), values[number], True)
         if more < 0:
             return None
         room += more
+    return _key(api, shape, values, False, room)
+
+
+def row_key(api, shape, values):
+    number: cython.int
+    room: cython.Py_ssize_t = 0
+    more: cython.Py_ssize_t
+    for number in range(shape.parts):
+        more = _room(api, cython.address(shape.part[number]), values[shape.part[number].column], False)
+        if more < 0:
+            return None
+        room += more
+    return _key(api, shape, values, True, room)
+
+
+def _key(api, shape, values, by_column, room):
+    """by_column: there is a value for each column, not for each part of the key."""
+    small: cython.uchar[512]
+    start: Room
+    end: Room
+    number: cython.int
     small[0] = 0
     start = cython.address(small[0]) if room <= 512 else cython.cast(Room, malloc(room))
     if start == cython.NULL:
         raise MemoryError
     end = start
     for number in range(shape.parts):
-        end = _put(api, cython.address(shape.part[number]), values[number], end)
+        end = _put(api, cython.address(shape.part[number]), values[shape.part[number].column if by_column else number], end)
     key: bytes = PyBytes_FromStringAndSize(cython.cast(_TextP, start), end - start)
     if room > 512:
         free(start)
     return key
 
 
-def _room(api, part, value):
-    """The most bytes that a part can take; -1 where it is not for us."""
+def _room(api, part, value, asked):
+    """The most bytes that a part can take; -1 where it is not for us. asked: the value is one to compare with, not one of the column's own."""
     kind: cython.int = api.value_type(value)
     whole: cython.longlong
     real: cython.double
     if kind == SQLITE_BLOB:
         return 3 + 2 * cython.cast(cython.Py_ssize_t, api.value_bytes(value))
     if kind == SQLITE_TEXT:
-        if part.exact:
+        if asked and part.exact:
             return -1
         if api.value_text(value) == cython.NULL:
             return -1
         return 11 + 2 * cython.cast(cython.Py_ssize_t, api.value_bytes(value))
-    if kind == SQLITE_INTEGER and part.exact:
+    if kind == SQLITE_INTEGER and (part.exact or not asked):
         whole = api.value_int64(value)
         return 9 if -_EXACT < whole < _EXACT else -1
-    if kind == SQLITE_FLOAT and part.exact:
+    if kind == SQLITE_FLOAT and (part.exact or not asked):
         real = api.value_double(value)
         return 9 if -9007199254740992.0 < real < 9007199254740992.0 else -1
-    return -1
+    return -1  # NULL is not in a key but by IS.
 
 
 def _put(api, part, value, out):

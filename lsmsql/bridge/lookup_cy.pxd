@@ -4,5 +4,5 @@ from .structs cimport Cur
 cdef int look_up(Cur* own, object key) except -1
 cdef int lookup_free(Cur* own) except -1
 
-cdef object _value(object table, object transaction, object view, object key)
+cdef object _value(object table, object transaction, object shared, object key)
 cdef void _drop(void** place) noexcept

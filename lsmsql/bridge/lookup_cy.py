@@ -12,8 +12,6 @@ from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
 from cython.cimports.lsmsql.engine.kernel.native import Data
 
-from lsmsql.engine.kernel import get as _kernel_get
-
 _ObjectP = cython.typedef(cython.p_void)
 
 
@@ -30,7 +28,7 @@ def look_up(own, key):
         shared = transaction.acquire_view(table.schema_name)
         Py_INCREF(shared)
         own.shared = cython.cast(_ObjectP, shared)
-    value: object = _value(table, transaction, shared.view, key)
+    value: object = _value(table, transaction, shared, key)
     own.ended = value is None
     own.watched = own.fresh = False
     own.at = 0
@@ -49,19 +47,13 @@ def look_up(own, key):
     return 0
 
 
-def _value(table, transaction, view, key):
+def _value(table, transaction, shared, key):
     """The value that a cursor opened now reads; see Cursor in vtab."""
     tree: object = table.tree
     if transaction.pending.batch is not None:
         batch, mark = transaction.pending_now()
-        return view.get(tree, key, batch, mark)
-    state: object = view._state
-    if state is None:
-        return view.get(tree, key)  # which says that it is closed
-    sources: object = state.sources.get(tree.id)
-    if sources is None:
-        sources = state.open_sources(tree.id)
-    return _kernel_get(sources[0], sources[1], key, view.seqno)
+        return shared.view.get(tree, key, batch, mark)
+    return shared.get(tree, key)
 
 
 def lookup_free(own):

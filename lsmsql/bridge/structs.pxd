@@ -15,6 +15,7 @@ ctypedef Registration* RegistrationP
 # --- a table's shape: what it takes to read its rows, and write its keys, without Python
 
 cdef struct KeyPart:
+    int column
     u8 collation  # key_codec_cy's code
     u8 flip  # 255 for a descending part, else 0
     u8 real  # the column stores every number as a real
@@ -26,6 +27,9 @@ cdef struct Shape:
     int alias  # the column that is the rowid, -1: none
     KeyPart* part
     int* place  # for each column its part of the key, -1: none
+    u8* types  # for each column a bit (1 << type) for every type whose values a new row stores as they are
+    u8* real  # for each column whether it stores numbers as reals
+    u64* codes  # room for the serial codes of a row
 
 ctypedef Shape* ShapeP
 

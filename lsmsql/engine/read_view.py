@@ -32,18 +32,18 @@ class Pinning(Protocol):
 
 
 class View:
-    """Reads at `seqno`, the last commit when it was made, whatever is committed meanwhile.
+    """Reads at `seqno`, the last commit when it was made, whatever is committed meanwhile. state: in which; None once it is closed.
 
     It holds memtables and files until it is closed or dropped, but pins no history: nobody else can count on reading at its seqno.
     Arguments `batch` and `mark` put the operations of a write batch, or its first `mark` ones, before everything else.
     """
 
-    __slots__ = ("_state", "database", "seqno")
+    __slots__ = ("database", "seqno", "state")
 
     def __init__(self, database: object, published: Published) -> None:
-        self._state: ReadState | None
+        self.state: ReadState | None
         self.database = database
-        self.seqno, self._state = published.now()
+        self.seqno, self.state = published.now()
 
     def get(self, tree: AnyTree, key: bytes, batch: WriteBatch | None = None, mark: int | None = None) -> bytes | None:
         """The value of a key, or None."""
@@ -54,7 +54,7 @@ class View:
             found = batch.operations.get(tree.id, key, mark)
             if found is not None:
                 return found[1] if found[0] == Kind.VALUE else None
-        state = self._state
+        state = self.state
         if state is None:
             raise ClosedError("the read view is closed")
         memtables, levels = state.sources.get(tree.id) or state.open_sources(tree.id)
@@ -113,13 +113,13 @@ class View:
         )
 
     def _opened(self) -> ReadState:
-        if self._state is None:
+        if self.state is None:
             raise ClosedError("the read view is closed")
-        return self._state
+        return self.state
 
     def close(self) -> None:
         """Let go of the files, and of the history if it was pinned. Closing twice is allowed."""
-        self._state = None
+        self.state = None
 
     def __enter__(self) -> Self:
         return self
@@ -135,14 +135,14 @@ class ReadView(View):
 
     def __init__(self, database: object, pins: Pinning, seqno: int | None = None) -> None:
         """seqno: None for the last published. HistoryError when it is not retained, or not yet there."""
-        self._state: ReadState | None = None
+        self.state: ReadState | None = None
         self.database = database
         self._pins = pins
-        self.seqno, self._state = pins.pin(seqno)
+        self.seqno, self.state = pins.pin(seqno)
 
     def close(self) -> None:
         # From a finalizer too, so it takes no lock and removes no file.
-        state, self._state = self._state, None
+        state, self.state = self.state, None
         if state is not None:
             self._pins.release(self.seqno)
 

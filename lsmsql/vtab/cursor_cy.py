@@ -163,7 +163,7 @@ class Cursor:
         self._shared = shared = transaction.acquire_view(table.schema_name)
         self.left = 0  # nothing after it
         if transaction.pending.batch is None:
-            value = shared.view.get(table.tree, key)
+            value = shared.get(table.tree, key)
         else:
             batch, mark = transaction.pending_now()
             value = shared.view.get(table.tree, key, batch, mark)

@@ -57,7 +57,7 @@ class Pending:
         found = self._operations.get(tree.id, key)
         if found is not None:
             return found[1] if found[0] == _VALUE else None
-        return self._views.shared.view.get(tree, key)
+        return self._views.shared.get(tree, key)
 
     def put(self, tree, key, value):
         """Add or replace a row. When it raises, nothing has changed."""

@@ -72,6 +72,28 @@ class RowChanges:
             self._undo(error, mode)
             raise
 
+    def put_new(self, key, value, mode: cython.int):
+        """What `insert` does with the row of a keyed table that was converted, checked and encoded elsewhere. SkipRow."""
+        try:
+            if mode != _REPLACE and self._pending.get(self._tree, key) is not None:
+                self._conflict(mode)
+            self._pending.put(self._tree, key, value)
+        except SkipRow:
+            raise
+        except BaseException as error:
+            self._undo(error, mode)
+            raise
+
+    def put_numbered(self, rowid, value, mode: cython.int):
+        """The same for a rowid table: the rowid of the new row. rowid: None for a new one. SkipRow."""
+        try:
+            return self._put_numbered(rowid, value, mode)
+        except SkipRow:
+            raise
+        except BaseException as error:
+            self._undo(error, mode)
+            raise
+
     def delete(self, row, mode: cython.int):
         """What UpdateDeleteRow does."""
         try:
@@ -118,15 +140,20 @@ class RowChanges:
         given = rowid if alias is None or fields[alias] is None else fields[alias]
         wanted = None if given is None else as_rowid(given)
         values = self._writer.insert_values(fields, mode)
-        new = self._next_rowid() if wanted is None else wanted
-        key = encode_rowid(new)
-        if wanted is not None and mode != _REPLACE and self._pending.get(self._tree, key) is not None:
-            self._conflict(mode)
-        self._pending.put(self._tree, key, self._codec.encode(values))
-        if self._last_rowid is not None and new > self._last_rowid:
-            self._last_rowid = new
+        new = self._put_numbered(wanted, self._codec.encode(values), mode)
         if rowid is not None or not new:
             self._session.given_rowid = new
+        return new
+
+    @cython.cfunc
+    def _put_numbered(self, rowid, value, mode: cython.int):
+        new = self._next_rowid() if rowid is None else rowid
+        key = encode_rowid(new)
+        if rowid is not None and mode != _REPLACE and self._pending.get(self._tree, key) is not None:
+            self._conflict(mode)
+        self._pending.put(self._tree, key, value)
+        if self._last_rowid is not None and new > self._last_rowid:
+            self._last_rowid = new
         return new
 
     @cython.cfunc

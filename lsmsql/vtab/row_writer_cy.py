@@ -43,6 +43,7 @@ class RowWriter:
     """Converts, checks and encodes the rows of one table; knows nothing of what the table holds.
 
     count: of the columns; key_columns: those of the key, in its order; keys: the KeyCodec, None for a rowid table; codec: the RowCodec.
+    insert_types: for each column the types whose values a new row stores as they are.
     """
 
     schema = cython.declare(object, visibility="readonly")
@@ -51,8 +52,8 @@ class RowWriter:
     keys = cython.declare(object, visibility="readonly")
     codec = cython.declare(object, visibility="readonly")
     not_null = cython.declare(tuple, visibility="readonly")
+    insert_types = cython.declare(tuple, visibility="readonly")
     _reals: tuple
-    _insert_types: tuple
     _update_types: tuple
 
     def __init__(self, schema):
@@ -69,7 +70,7 @@ class RowWriter:
         self.not_null = tuple(column.not_null or i in self.key_columns for i, column in enumerate(schema.columns))
         # On INSERT an omitted column and NULL look alike, so NULL becomes the default: neither column takes NULL as it is.
         self._reals = tuple(i for i, column in enumerate(schema.columns) if column.affinity == Affinity.REAL)
-        self._insert_types = tuple(self._types(i, inserting=True) for i in range(self.count))
+        self.insert_types = tuple(self._types(i, inserting=True) for i in range(self.count))
         self._update_types = tuple(self._types(i, inserting=False) for i in range(self.count))
 
     def _types(self, index, *, inserting):
@@ -92,7 +93,7 @@ class RowWriter:
         values: list = list(fields[: self.count])
         index: cython.Py_ssize_t
         for index in range(self.count):
-            if type(values[index]) not in self._insert_types[index]:
+            if type(values[index]) not in self.insert_types[index]:
                 values[index] = self._repaired(index, values[index], mode, inserting=True)
         for index in self._reals:
             if values[index] == 0.0:

@@ -29,7 +29,7 @@ _LIMITS = (apsw.SQLITE_INDEX_CONSTRAINT_LIMIT, apsw.SQLITE_INDEX_CONSTRAINT_OFFS
 
 
 class Table:
-    """changes: carries out INSERT, UPDATE and DELETE.
+    """writer: converts, checks and encodes rows; changes: carries out INSERT, UPDATE and DELETE.
     reads_history: the last cursor that told SQLite which row it stands on reads the past (so the row may not be changed)."""
 
     def __init__(self, session: Session, schema_name: str, schema: TableSchema, tree: Tree, transaction: Transaction) -> None:
@@ -43,11 +43,11 @@ class Table:
         self._joining = False
         self.schema = schema
         self.parts = key_parts(schema)
-        self._writer = RowWriter(schema)
-        self.keys = self._writer.keys
+        self.writer = RowWriter(schema)
+        self.keys = self.writer.keys
         self._choices: dict[object, tuple[Choice, str] | None] = {}
         self._prepared: dict[str, PreparedPlan] = {}
-        self.changes = RowChanges(self, self._writer)
+        self.changes = RowChanges(self, self.writer)
 
     # Reading
 
@@ -102,7 +102,7 @@ class Table:
         return prepared
 
     def decoder(self, columns: tuple[int, ...], snapshot: Value = None) -> RowDecoder:
-        return self._writer.decoder(columns, snapshot)
+        return self.writer.decoder(columns, snapshot)
 
     def damaged(self, error: ValueError) -> CorruptionError:
         """What a row whose bytes are not a row's is to the caller."""

@@ -36,6 +36,8 @@ KEYS = [
     "COLLATE NOCASE",
 ]
 
+TYPES = ["", "BLOB", "TEXT", "NUMERIC", "INT", "REAL"]
+
 
 class Pair:
     """Two connections to one database, the second through APSW's classes."""
@@ -82,6 +84,56 @@ def test_every_value_is_read_back_as_a_key_and_as_a_column(pair: Pair, key: str,
         pair.check("SELECT * FROM t WHERE k = ? AND z = ?", (value, VALUES[number * 7 % len(VALUES)]))
         pair.check("SELECT z FROM t WHERE k IS ? AND z IS ?", (value, value))
         pair.check("SELECT z FROM t WHERE k >= ?", (value,))
+
+
+DEFINITIONS = [
+    *(f"a {declared}, b {declared}, PRIMARY KEY (a {direction})" for declared in TYPES for direction in ("", "DESC")),
+    "a TEXT COLLATE NOCASE, b, PRIMARY KEY (a)",
+    "a TEXT COLLATE RTRIM, b NOT NULL DEFAULT 'd', PRIMARY KEY (a, b)",
+    "a INTEGER PRIMARY KEY, b REAL",
+    "a, b TEXT DEFAULT 7",
+    "a BLOB PRIMARY KEY, b INT, strict=on",
+    "a REAL, b ANY NOT NULL, PRIMARY KEY (a), strict=on",
+]
+
+
+@pytest.mark.parametrize("definition", DEFINITIONS)
+def test_rows_are_written_as_apsws_classes_write_them_byte_for_byte(pair: Pair, definition: str) -> None:
+    def attempt(db: Connection, table: str, row: tuple[Any, ...]) -> tuple[object, ...]:
+        try:
+            db.execute(f"INSERT INTO {table}(a, b) VALUES (?, ?)", row)
+        except Exception as error:
+            return type(error), str(error).replace(f"{table}.", "_."), getattr(error, "extendedresult", 0)
+        return (db.changes(),)
+
+    def written(table: str) -> list[tuple[bytes, bytes]]:
+        engine = pair.bridge.engine
+        name = next(name for name in engine.tree_names() if name.startswith(f"sql:{table}:"))
+        return list(engine.sql_tree(name, create=False).scan())
+
+    pair.apsw.execute(f"CREATE VIRTUAL TABLE t USING lsm({definition}); CREATE VIRTUAL TABLE u USING lsm({definition})")
+    largest = 2**63 - 1 if "INTEGER PRIMARY KEY" in definition else None  # After it new rowids are random.
+    values = [value for value in [*VALUES, None] if value is None or value != largest]
+    for begin, number in enumerate((7, 11)):
+        for each in (pair.apsw, pair.bridge):
+            each.execute("BEGIN")
+            table = "t" if each is pair.bridge else "u"
+            outcomes = [attempt(each, table, (value, VALUES[place * number % len(VALUES)])) for place, value in enumerate(values)]
+            each.execute("COMMIT")
+            if each is pair.apsw:
+                expected = outcomes
+        assert outcomes == expected
+        assert written("t") == written("u"), begin
+
+
+def test_text_that_is_not_utf8_is_refused_by_both(pair: Pair) -> None:
+    pair.apsw.execute("CREATE VIRTUAL TABLE t USING lsm(k PRIMARY KEY, v)")
+    for db in (pair.bridge, pair.apsw):
+        for raw in ("ff", "c0af", "eda080", "f4908080", "61e282", "f08080af", "6161616161616161c3"):
+            with pytest.raises(UnicodeDecodeError):
+                db.execute(f"INSERT INTO t VALUES (1, CAST(x'{raw}' AS TEXT))")
+            with pytest.raises(UnicodeDecodeError):
+                db.execute(f"INSERT INTO t VALUES (CAST(x'{raw}' AS TEXT), 1)")
 
 
 def test_rowids_are_found_and_told(pair: Pair) -> None:

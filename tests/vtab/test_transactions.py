@@ -241,7 +241,7 @@ def test_a_cursor_over_rolled_back_changes_stops(t: Connection) -> None:
 
 def test_views_are_let_go_when_nothing_needs_them(t: Connection) -> None:
     def views() -> int:
-        return sum(type(thing) in (View, ReadView) and thing._state is not None for thing in gc.get_objects())
+        return sum(type(thing) in (View, ReadView) and thing.state is not None for thing in gc.get_objects())
 
     before = views()
     rows(t)
