@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import bisect
 import itertools
+import json
 import random
 
 KEY_BYTES = 16
@@ -22,6 +23,25 @@ def random_keys(count: int, source: random.Random) -> list[bytes]:
 def random_values(count: int, source: random.Random) -> list[bytes]:
     """`count` values of 100 bytes: 50 random bytes, twice."""
     return [source.randbytes(VALUE_BYTES // 2) * 2 for _ in range(count)]
+
+
+def json_values(count: int, source: random.Random) -> list[bytes]:
+    """`count` rows like {"id": 17, "user": "user4711", ...} as JSON, of about 150 bytes."""
+    return [_json_value(source) for _ in range(count)]
+
+
+def _json_value(source: random.Random) -> bytes:
+    user = source.randrange(10**5)
+    row = {
+        "id": source.randrange(10**6),
+        "user": f"user{user}",
+        "email": f"user{user}@mail.example.com",
+        "city": source.choice(("Berlin", "Paris", "Rome", "Madrid", "Vienna", "Oslo")),
+        "status": source.choice(("active", "pending", "closed")),
+        "score": round(source.random() * 100, 3),
+        "tags": source.sample(("new", "old", "vip", "trial", "blocked"), 2),
+    }
+    return json.dumps(row).encode()
 
 
 def batches(rows: list[Row]) -> list[list[Row]]:

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import filters, memory, parity, report, run
+from benchmarks import dictionaries, filters, memory, parity, report, run
 from benchmarks.adapters import SYSTEMS, load
 from benchmarks.adapters.sqlite import SQLite
 from benchmarks.data import Dataset
@@ -80,6 +80,13 @@ def test_filters_are_measured_beside_each_other(capsys: pytest.CaptureFixture[st
     assert len(rows) == 5
     assert float(rows["BuRR (10)"]["bits/key"]) < 8 < float(rows["Bloom, same option (10)"]["bits/key"])
     assert all(is_figure(row["miss ns"]) for row in rows.values())
+
+
+@needs_engine
+def test_dictionaries_are_measured_where_they_pay_and_where_not(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert dictionaries.main(["-n", "20000", "--repeat", "1", "--directory", str(tmp_path)]) == 0
+    said = capsys.readouterr().out
+    assert len(re.findall(r"saves [-\d.]+%", said)) == 2 and "dictionaries used: 1" in said and "dictionaries used: 0" in said
 
 
 @needs_engine

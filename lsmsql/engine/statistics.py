@@ -30,6 +30,8 @@ def gather(line: VersionLine, commits: CommitLine, upkeep: Upkeep, pins: Pins) -
         "moves": upkeep.moves,
         "compacted_bytes_read": upkeep.compacted_bytes_read,
         "compacted_bytes_written": upkeep.compacted_bytes_written,
+        "trained_dictionaries": upkeep.dictionaries.trained,
+        "adopted_dictionaries": upkeep.dictionaries.adopted,
         **_of_cache(line.cache),
         "repaired_blocks": line.repairs.count,
         "obsolete_files": line.obsolete.waiting,
@@ -67,6 +69,8 @@ def _of_moment(published: Published, *, encrypted: bool, pins: int) -> Statistic
         "table_entries": sum(table.entries for table in version.tables()),
         "table_tombstones": sum(table.tombstones for table in version.tables()),
     }
+    learned = [table.source.dictionary for table in state.live.tables.values() if table.source.dictionary is not None]
+    result |= {"dictionaries": len(set(learned)), "dictionary_tables": len(learned)}
     for number in range(LEVELS):
         tables = [table for levels in version.levels.values() for table in levels[number]]
         result[f"level_{number}_tables"] = len(tables)

@@ -8,6 +8,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 
 from ..errors import ClosedError, Error
+from .compaction.dictionary_choice import DictionaryChoice
 from .compaction.job import run
 from .compaction.picker import Compaction, pick, pick_all
 from .flush import flush_generation
@@ -40,6 +41,7 @@ class Upkeep:
         self.stopping = False
         self.on_change: Callable[[], None] = lambda: None
         self.drain_rate = 0.0
+        self.dictionaries = DictionaryChoice()
         self._idle: Version | None = None  # In which no compaction is due.
         self._not_due: dict[int, Levels] = {}
         self.flushes = self.flushed_bytes = 0
@@ -149,7 +151,9 @@ class Upkeep:
             self.check()
             floor, retained = self._pins.retention()
             sink = line.table_sink(live.version, compaction.tree_id, compaction.output_level, self._pace)
-            edit = run(compaction, live.tables, sink, floor=floor, snapshots=retained)
+            self.dictionaries.keep(live.version.trees)
+            dictionary = None if compaction.trivial_move else self.dictionaries.choose(compaction, live.tables, line.options)
+            edit = run(compaction, live.tables, sink, floor=floor, snapshots=retained, dictionary=dictionary)
             opened = {}
             if not compaction.trivial_move:
                 line.fs.sync_directory(line.directory)  # Before the edit, which removes the inputs: the outputs must be found after a crash.

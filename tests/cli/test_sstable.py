@@ -50,6 +50,20 @@ def table(directory: Path, key: str | None = None, **options: object) -> Path:
     return found
 
 
+def table_with_a_dictionary(directory: Path, key: str | None) -> Path:
+    """The one table of a new database whose rows have much in common, which `entries` shows one a line."""
+    with lsmsql.open(directory / "db", Options(block_bytes=600, background=False, dictionary_bytes=1024), key=key) as database:
+        tree = database.tree("readings")
+        tree.put_many((b"%04d" % n, b'{"name": "sensor %d", "unit": "kelvin", "value": %d}' % (n * 7919 % 1000, n * n)) for n in range(1500))
+        database.flush()
+        database.compact(tree)
+        tree.put(b"another", b"row")
+        database.flush()  # Its edit finds that nobody reads the file that the one before has replaced.
+    learned = [path for path in (directory / "db").glob("*.sst") if sections(path, SectionType.DICTIONARY)]
+    assert len(learned) == 1
+    return learned[0]
+
+
 def change(path: Path, *offsets: int) -> None:
     data = bytearray(path.read_bytes())
     for offset in offsets:
@@ -83,6 +97,21 @@ def test_a_whole_table_is_shown_whole(tmp_path: Path, ask: Ask, key: str | None,
     assert "stored_length" in said["hex"][1] and "53 4d 01" in said["hex"][1]
     assert ("value-" in said["hex"][1]) <= (not key)
     assert len(ask("entries", path, "--block", "0", "--limit", "2", "--whole", *more)[1].splitlines()) == 2
+
+
+@pytest.mark.parametrize("key", [None, "secret"])
+def test_blocks_compressed_with_a_dictionary_are_shown(tmp_path: Path, ask: Ask, key: str | None) -> None:
+    path = table_with_a_dictionary(tmp_path, key)
+    more = ["--key", key] if key else []
+    assert "dictionary 0             at" in ask("contents", path, *more)[1]
+    blocks = ask("blocks", path)[1]
+    (learned,) = set(re.findall(r" dictionary (0x\w{8}) ", blocks))
+    assert f"dictionary_id: {int(learned, 16)}\n" in ask("properties", path, *more)[1]
+    code, out, err = ask("entries", path, *more)
+    assert (code, err) == (0, "") and len(out.splitlines()) == 1500 and '"unit": "kelvin", "value": 2247001}' in out
+    change(path, *range(sections(path, SectionType.DICTIONARY)[0], sections(path, SectionType.DICTIONARY)[0] + 300))
+    code, out, err = ask("entries", path, *more)
+    assert code == 1 and len(out.splitlines()) == 1500 and "read by its" in err
 
 
 def test_without_the_key_it_shows_what_is_not_encrypted_and_says_what_is(tmp_path: Path, ask: Ask) -> None:

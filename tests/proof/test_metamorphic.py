@@ -38,6 +38,9 @@ EXTREMES: dict[str, Options] = {
     "rows, every key whole, no hash index": replace(PLAIN, memtable_bytes=800, block_layout="rows", restart_interval=1, hash_ratio=0),
     "rows, cache_bytes=0": replace(PLAIN, memtable_bytes=800, block_layout="rows", restart_interval=255, hash_ratio=4, cache_bytes=0),
     "parity": replace(PLAIN, memtable_bytes=300, block_bytes=64, table_bytes=400, l0_tables=2, parity="rs(3,2)"),
+    "compression by level": replace(
+        PLAIN, memtable_bytes=300, block_bytes=50, l0_tables=2, level_bytes=2000, compression_level=(1, 5, 19), dictionary_bytes=256
+    ),
     "l0_tables=1": replace(PLAIN, memtable_bytes=800, l0_tables=1, level_bytes=400, level_ratio=2, table_bytes=300),
     "l0_tables=100": replace(PLAIN, memtable_bytes=800, l0_tables=100),
     "manifest_bytes=0": replace(PLAIN, memtable_bytes=800, manifest_bytes=0, durability="full"),
@@ -105,6 +108,8 @@ def test_random_options_do_not_show(seed: int) -> None:
         level_ratio=dice.choice((2, 10)),
         manifest_bytes=dice.choice((0, 300, 100_000)),
         filter=dice.choice(("auto", "bloom", "burr", "none")),
+        compression_level=dice.choice((1, 3, (1, 2), (1, 1, 9))),
+        dictionary_bytes=dice.choice((0, 256, 16_384)),
     )
     secret = dice.choice((None, KEY))
     compare(seed % len(SEEDS), history(options, secret, dice.choice(("", "", "flush")), seed % len(SEEDS), COUNT), options)

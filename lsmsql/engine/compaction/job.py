@@ -9,15 +9,25 @@ from typing import Any
 from ..kernel import Table
 from ..manifest.version_edit import VersionEdit
 from ..sstable.writer import TableSink, table_stream, write_tables
+from ..storage.dictionary import Dictionary
 from .picker import Compaction
 
 
-def run(compaction: Compaction, tables: Mapping[int, Table], sink: TableSink, *, floor: int, snapshots: Sequence[int] = ()) -> VersionEdit:
+def run(
+    compaction: Compaction,
+    tables: Mapping[int, Table],
+    sink: TableSink,
+    *,
+    floor: int,
+    snapshots: Sequence[int] = (),
+    dictionary: Dictionary | None = None,
+) -> VersionEdit:
     """Write the outputs of a compaction, and return the edit; nothing else has changed, and on any error no file of it is left.
 
     tables: the open inputs by file id; they stay open. sink: of the inputs' tree; its level and `replaced` are filled in here, and its `pace` is
     called between chunks and may raise to stop. floor: at most the oldest seqno that a reader without a name may still ask for; the edit
-    carries it, since the outputs cannot answer below it. snapshots: seqnos of the named snapshots.
+    carries it, since the outputs cannot answer below it. snapshots: seqnos of the named snapshots. dictionary: to compress the
+    outputs with (dictionary_choice.py).
     The caller syncs the directory before it commits the edit, and keeps the inputs until no reader has them.
     """
     removed = compaction.file_ids()
@@ -37,6 +47,7 @@ def run(compaction: Compaction, tables: Mapping[int, Table], sink: TableSink, *,
         snapshots=snapshots,
         bottom=compaction.bottom,
         level=compaction.output_level,
+        dictionary=dictionary,
     )
     outputs = write_tables(stream, replace(sink, level=compaction.output_level, replaced=removed))
     return VersionEdit(added=tuple(outputs), removed=removed, floor=floor)

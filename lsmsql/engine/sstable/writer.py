@@ -75,8 +75,8 @@ def table_stream(
 ) -> TableStream:
     """The stream of blocks that `write_tables` takes, as the options have it. table_bytes: instead of the options' (a flush may want one file).
 
-    level: that the tables are for, or what says so of a finished one by its smallest and largest key; it decides the kind of filter only.
-    dictionary: to compress with; each table embeds it."""
+    level: that the tables are for, or what says so of a finished one by its smallest and largest key; it decides the kind of filter and
+    how hard to compress. dictionary: to compress with; each table embeds it."""
     return TableStream(
         sources,
         floor=floor,
@@ -86,7 +86,7 @@ def table_stream(
         table_bytes=options.table_bytes if table_bytes is None else table_bytes,
         filter_bits=options.filter_bits,
         filter_kind=(lambda *keys: filter_kind(options, level(*keys))) if callable(level) else filter_kind(options, level),
-        compression_level=_compression_level(options),
+        compression_level=compression_level(options, None if callable(level) else level),
         dictionary=dictionary,
         overhead=OVERHEAD if encrypted else 0,
         restart_interval=options.restart_interval if options.block_layout == "rows" else 0,
@@ -291,8 +291,17 @@ def _parity(options: Options) -> ParityScheme:
     return ParityScheme.of_data(options.parity)
 
 
-def _compression_level(options: Options) -> int:
-    return options.compression_level if options.compression == "zstd" else 0
+def compression_level(options: Options, level: int | None) -> int:
+    """zstd's level for the tables of a level of the tree, 0 for no compression; None: that is not known yet, but likely a deep one.
+
+    It decides the window as well: zstd makes it as long as the block, up to 512 KiB at level 1 and 2 MiB or more from level 3 on. Longer
+    are only blocks of huge values, or of a huge `block_bytes`, so there is no option for the window."""
+    if options.compression != "zstd":
+        return 0
+    levels = options.compression_level
+    if isinstance(levels, int):
+        return levels
+    return levels[-1] if level is None else levels[min(level, len(levels) - 1)]
 
 
 def _frozen(sink: TableSink) -> tuple[object, ...]:

@@ -1,0 +1,117 @@
+"""Which dictionary a compaction compresses with: the tree's, as long as it pays on a sample of the inputs, a new one, or none.
+
+A tree has one dictionary, which its compactions share. It is kept while it saves at least MARGIN, and at least KEPT of what it saved when it was
+new; else a new one is trained, and used if it saves at least MARGIN and more than the one before. Where none pays, the next training waits until as
+many bytes again were compacted as before it (at least once in RETRY_BYTES), so that data which a dictionary does not suit costs next to nothing.
+After a restart the tree's dictionary is that of the newest of the inputs. Level 0 and ingested tables, which compaction rewrites, have none.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+
+from ...options import Options
+from ..kernel import Table
+from ..sstable.writer import compression_level
+from ..sstable.zstd_dictionary import SAMPLES_MIN, SAMPLES_PER_BYTE, saving, split, train
+from ..storage.dictionary import Dictionary
+from .picker import Compaction
+
+MARGIN = 0.05
+KEPT = 0.75
+RETRY_BYTES = 4 << 30
+
+
+@dataclass
+class _Tree:
+    """dictionary: the one in use, which saved `saved` when it was new; compacted, due: raw bytes compacted so far, and at which to train again."""
+
+    dictionary: Dictionary | None = None
+    saved: float = 0.0
+    compacted: int = 0
+    due: int = 0
+
+
+class DictionaryChoice:
+    """The trees' dictionaries, as far as compactions have looked for them. trained, adopted: how many dictionaries were, and how many of
+    them are or were used.
+
+    One thread at a time for each tree."""
+
+    def __init__(self) -> None:
+        self.trained = self.adopted = 0
+        self._trees: dict[int, _Tree] = {}
+
+    def keep(self, tree_ids: Collection[int]) -> None:
+        """Forget all other trees, which were dropped."""
+        for tree_id in [tree_id for tree_id in self._trees if tree_id not in tree_ids]:
+            self._trees.pop(tree_id, None)
+
+    def choose(self, compaction: Compaction, tables: Mapping[int, Table], options: Options) -> Dictionary | None:
+        """What the outputs of a compaction are to be compressed with, None for no dictionary. tables: the open inputs by file id.
+
+        CorruptionError and OSError where a sampled block cannot be read, as the compaction itself would raise them."""
+        level = compression_level(options, compaction.output_level)
+        inputs = [tables[record.file_id] for record in compaction.tables()]
+        if not level or not options.dictionary_bytes or not inputs:
+            return None
+        tree = self._trees.setdefault(compaction.tree_id, _Tree())
+        raw_bytes = sum(table.source.properties.raw_bytes for table in inputs)
+        tree.compacted += raw_bytes
+        fitting = [table for table in inputs if _alike(table, options)]
+        blocks = sum(table.blocks for table in fitting)
+        known = tree.dictionary or _newest(inputs)
+        if blocks < SAMPLES_MIN or (known is None and tree.compacted < tree.due):
+            return None
+        served = min(raw_bytes, options.table_bytes)
+        wanted = max(SAMPLES_MIN, options.dictionary_bytes * SAMPLES_PER_BYTE // options.block_bytes)
+        training, judging = split(_sample(fitting, min(blocks, wanted)))
+        found = saving(known, judging, level, served) if known is not None else 0.0
+        if known is None or found < max(MARGIN, KEPT * tree.saved):
+            return self._train(tree, known if found >= MARGIN else None, found, (training, judging), (level, served), options)
+        tree.dictionary, tree.saved = known, max(tree.saved, found)
+        return known
+
+    def _train(
+        self,
+        tree: _Tree,
+        known: Dictionary | None,
+        found: float,
+        samples: tuple[Sequence[bytes], Sequence[bytes]],
+        use: tuple[int, int],
+        options: Options,
+    ) -> Dictionary | None:
+        """A new dictionary if that is better than the known one, if any, which saves `found`. use: level and served bytes, as of `saving`."""
+        tree.dictionary, tree.saved = known, found
+        if tree.compacted < tree.due:
+            return known
+        training, judging = samples
+        made = train(training, options.dictionary_bytes, use[0])
+        self.trained += made is not None
+        saved = saving(made, judging, *use) if made is not None else 0.0
+        if made is not None and saved >= MARGIN and saved > found:
+            self.adopted += 1
+            tree.dictionary, tree.saved, tree.due = made, saved, 0
+        else:
+            tree.due = tree.compacted + min(tree.compacted, RETRY_BYTES)
+        return tree.dictionary
+
+
+def _alike(table: Table, options: Options) -> bool:
+    """Whether the blocks of a table are as those that will be written."""
+    properties = table.source.properties
+    return bool(properties.block_bytes == options.block_bytes and properties.block_layout == options.block_layout)
+
+
+def _newest(tables: Sequence[Table]) -> Dictionary | None:
+    """The dictionary of the newest table that has one."""
+    embedding = [table for table in tables if table.source.dictionary is not None]
+    newest = max(embedding, key=lambda table: table.source.properties.file_id, default=None)
+    return newest.source.dictionary if newest is not None else None
+
+
+def _sample(tables: Sequence[Table], count: int) -> list[bytes]:
+    """`count` raw blocks, evenly spread over all of them."""
+    places = [(table, ordinal) for table in tables for ordinal in range(table.blocks)]
+    return [table.raw_block(ordinal) for table, ordinal in (places[number * len(places) // count] for number in range(count))]
