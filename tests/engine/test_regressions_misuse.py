@@ -269,7 +269,7 @@ def test_readers_on_several_threads_share_the_plain_cache() -> None:
         thread.start()
     for thread in threads:
         thread.join()
-    assert not errors and cache.used == 3 * len(cache._blocks) <= cache.capacity
+    assert not errors and cache.used == 3 * len(cache) <= cache.capacity
 
 
 def test_who_waits_for_idle_learns_of_a_flush_by_another_thread() -> None:

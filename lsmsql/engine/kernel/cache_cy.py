@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The cache of decoded blocks, compiled. Tables point at their cached blocks by number; the ring below only decides which goes next.
+"""The cache of decoded blocks, compiled. Tables point at their cached blocks by number; the rings below only decide which goes next.
 
 Everything here happens under the GIL.
 """
@@ -17,13 +17,14 @@ from cython.cimports.lsmsql.engine.kernel.block_decode_cy import blk_allocate, b
 from cython.cimports.lsmsql.engine.kernel.native import U32_MAX, Blk, BlkP, u32, u64
 
 _ROUND = cython.declare(cython.size_t, 256)  # allocations are a multiple of this, so that one block's memory fits the next
+_FRESH_SHARE = cython.declare(u64, 10)  # of the capacity, one part in so many is for blocks that were read once
 
 
 @cython.cclass
 class BlockCache:
-    """Decoded blocks up to `capacity` bytes: a ring whose hand passes over pinned blocks and over those used since it last came by (CLOCK).
+    """Decoded blocks and partitions up to `capacity` bytes. plain/cache.py defines which go: rings here stand for its queues.
 
-    used: bytes of memory that the cached blocks hold.
+    used: bytes of memory that the cached blocks hold. Pinned blocks stay. When a block leaves a ring, the last one takes its place, behind the hand.
     """
 
     def __cinit__(self, capacity: u64):
@@ -32,7 +33,8 @@ class BlockCache:
     def __dealloc__(self):
         if self.spare != cython.NULL:
             blk_free(self.spare)
-        free(self.ring)
+        free(self.fresh.blocks)
+        free(self.proven.blocks)
 
     def take(self, need):
         blk: BlkP
@@ -49,61 +51,120 @@ class BlockCache:
             return blk
         return blk_allocate(size)
 
-    def add(self, blk, table, ordinal):
-        room: cython.size_t
+    def add(self, blk, table, ordinal, passing):
+        proven: cython.bint
         if blk.capacity > self.capacity or table.cached[ordinal] != cython.NULL:
             return
         self._shrink(self.capacity - blk.capacity)
         if self.used + blk.capacity > self.capacity:
             return  # What is left is pinned.
-        if self.count == self.room:
-            room = cython.cast(cython.size_t, self.room) * 2 + 64
-            ring = cython.cast(cython.pointer[BlkP], realloc(self.ring, room * cython.sizeof(BlkP)))
-            if ring == cython.NULL:
-                return
-            self.ring = ring
-            self.room = room
+        proven = not passing and (ordinal >= table.data_blocks or self._seen(table, ordinal))
+        blk.referenced = not passing and ordinal >= table.data_blocks  # A partition is worth its many blocks.
+        if not self._join(self._ring(proven), blk):
+            return
+        blk.proven = proven
         blk.table = table
         blk.ordinal = ordinal
-        blk.ring = self.count
-        blk.referenced = False
-        self.ring[self.count] = blk
-        self.count += 1
         self.used += blk.capacity
         table.cached[ordinal] = blk
 
+    def _seen(self, table, ordinal):
+        """Whether a block was put out not longer ago than it takes to fill the cache."""
+        stamp: u32 = table.ghosts[ordinal]
+        return stamp != 0 and cython.cast(u32, cython.cast(u32, self.put_out | 1) - stamp) * cython.cast(u64, _ROUND) <= self.capacity
+
+    def _ring(self, proven):
+        return cython.address(self.proven) if proven else cython.address(self.fresh)
+
+    def _join(self, ring, blk):
+        room: cython.size_t
+        if ring.count == ring.room:
+            room = cython.cast(cython.size_t, ring.room) * 2 + 64
+            blocks = cython.cast(cython.pointer[BlkP], realloc(ring.blocks, room * cython.sizeof(BlkP)))
+            if blocks == cython.NULL:
+                return False
+            ring.blocks = blocks
+            ring.room = room
+        blk.ring = ring.count
+        ring.blocks[ring.count] = blk
+        ring.count += 1
+        ring.used += blk.capacity
+        return True
+
+    def _leave(self, ring, blk):
+        """Take a block out of a ring; the last one takes its place."""
+        last: BlkP = ring.blocks[ring.count - 1]
+        ring.blocks[blk.ring] = last
+        last.ring = blk.ring
+        ring.count -= 1
+        ring.used -= blk.capacity
+
     def _detach(self, blk):
-        """Take a block out of ring and table; the last of the ring takes its place."""
-        last: BlkP
+        """Take a block out of the cache and its table."""
         if blk.ring != U32_MAX:
-            last = self.ring[self.count - 1]
-            self.ring[blk.ring] = last
-            last.ring = blk.ring
-            self.count -= 1
+            self._leave(self._ring(blk.proven), blk)
             self.used -= blk.capacity
         blk.table.cached[blk.ordinal] = cython.NULL
         blk.table = cython.NULL
 
+    def _evict(self, blk):
+        self._detach(blk)
+        self.evictions += 1
+        if self.spare != cython.NULL:
+            blk_free(self.spare)
+        self.spare = blk
+
     def _shrink(self, limit):
         """Evict until at most `limit` bytes are used, or all that is left is pinned."""
-        blk: BlkP
-        steps: u64 = 2 * cython.cast(u64, self.count) + 2
-        while self.used > limit and self.count and steps:
+        steps: u64 = 4 * (cython.cast(u64, self.fresh.count) + self.proven.count) + 4
+        pinned: u32 = 0  # fresh ones met in a row
+        while self.used > limit and steps:
             steps -= 1
-            if self.hand >= self.count:
-                self.hand = 0
-            blk = self.ring[self.hand]
-            self.hand += 1
-            if blk.pins:
-                continue
+            if pinned < self.fresh.count and (self.fresh.used > self.capacity // _FRESH_SHARE or self.proven.count == 0):
+                pinned = 0 if self._step_fresh() else pinned + 1
+            elif self.proven.count:
+                self._step_proven()
+
+    def _step_fresh(self):
+        blk: BlkP
+        if self.fresh.hand >= self.fresh.count:
+            self.fresh.hand = 0
+        blk = self.fresh.blocks[self.fresh.hand]
+        self.fresh.hand += 1
+        if blk.pins:
+            return False
+        if blk.referenced:
+            blk.referenced = False
+            if self._join_proven(blk):
+                return True
+        self.put_out += blk.capacity // _ROUND + 1
+        blk.table.ghosts[blk.ordinal] = cython.cast(u32, self.put_out) | 1
+        self._evict(blk)
+        return True
+
+    def _join_proven(self, blk):
+        """From the fresh ring; False: no memory."""
+        place: u32 = blk.ring
+        if not self._join(cython.address(self.proven), blk):
+            return False
+        joined: u32 = blk.ring
+        blk.ring = place
+        self._leave(cython.address(self.fresh), blk)
+        blk.ring = joined
+        blk.proven = True
+        return True
+
+    def _step_proven(self):
+        blk: BlkP
+        if self.proven.hand >= self.proven.count:
+            self.proven.hand = 0
+        blk = self.proven.blocks[self.proven.hand]
+        self.proven.hand += 1
+        if blk.pins == 0:
             if blk.referenced:
                 blk.referenced = False
-                continue
-            self._detach(blk)
-            self.evictions += 1
-            if self.spare != cython.NULL:
-                blk_free(self.spare)
-            self.spare = blk
+            else:
+                self._evict(blk)
 
     def drop(self, table):
         i: cython.size_t

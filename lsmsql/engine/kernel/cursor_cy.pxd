@@ -9,6 +9,7 @@ from .native cimport (
     compare_keys, last_key, last_key_size, same_key, u8, u32, u64, visible_node,
 )
 from .parts_cy cimport part_index, part_unpin
+from .cache_cy cimport KEEP, KEEP_NOT, KEEP_PASSING
 from .table_cy cimport Table, table_block, table_decode_frame, table_decode_payload, table_lower
 
 ctypedef long long i64
@@ -64,6 +65,7 @@ cdef struct Cursor:
     i64 window_first  # blocks in the window
     i64 window_last
     i64 ahead  # blocks to read next time
+    i64 loads  # blocks so far
     Blk* spare  # memory for the next block
 
 ctypedef Cursor* CursorP
@@ -91,6 +93,7 @@ cdef void _settle_memtable(Cursor* cursor) noexcept
 cdef void _find_block(Cursor* cursor) noexcept
 cdef bint _wanted(const Cursor* cursor, const Tab* tab, i64 ordinal) noexcept
 cdef int _load_part(Cursor* cursor) except -1
+cdef int _keep(const Cursor* cursor) noexcept
 cdef void _enter_blocks(Cursor* cursor, i64 first, i64 last) noexcept
 cdef bint _enter_table(Cursor* cursor) noexcept
 cdef void _release(Cursor* cursor, Blk* blk) noexcept

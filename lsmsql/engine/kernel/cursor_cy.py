@@ -18,6 +18,7 @@ from cython.cimports.libc.stdlib import free, realloc
 from cython.cimports.libc.string import memcpy
 
 _READ_AT_ONCE = cython.declare(u64, 1 << 20)
+_SHORT = cython.declare(i64, 16)  # blocks of a scan that are cached as those of gets are
 
 
 # --- opening and closing
@@ -328,10 +329,16 @@ def _enter_blocks(cursor, first, last):
     cursor.ordinal = last if cursor.descending else first
 
 
+def _keep(cursor):
+    if not cursor.keep:
+        return KEEP_NOT
+    return KEEP if cursor.loads <= _SHORT else KEEP_PASSING
+
+
 def _load_part(cursor):
     """Fetch the partition that a cursor in want stands before, and stand before a block of it, or behind it."""
     table: Table = cython.cast(Table, cursor.root.owner)
-    tab: TabP = part_index(cursor.root, table.source, table.cache, cython.cast(u32, cursor.part), cursor.keep)
+    tab: TabP = part_index(cursor.root, table.source, table.cache, cython.cast(u32, cursor.part), _keep(cursor))
     first: i64 = 0
     last: i64 = cython.cast(i64, tab.blocks) - 1
     cursor.tab = tab
@@ -360,7 +367,8 @@ def cursor_load(cursor, scratch):
         cursor.blk = cython.NULL
     blk: BlkP
     if cursor.keep or cursor.tab.cached[cursor.ordinal] != cython.NULL:
-        blk = table_block(table, cursor.tab, cython.cast(u32, cursor.ordinal), cursor.keep)
+        cursor.loads += 1
+        blk = table_block(table, cursor.tab, cython.cast(u32, cursor.ordinal), _keep(cursor))
     else:
         blk = _load_private(cursor, table, scratch)
     cursor.blk = blk

@@ -90,7 +90,7 @@ cdef struct Blk:
     u8* values
     Tab* table  # where the cache holds it: a root; NULL: in no cache
     u32 ordinal  # of the block in that table
-    u32 ring  # its place in the cache's ring; U32_MAX: kept for as long as its table
+    u32 ring  # its place in its ring of the cache; U32_MAX: kept for as long as its table
     u32 count
     u32 pins  # changed under the GIL only; a block with pins is neither evicted nor freed
     u8 key_wide
@@ -98,7 +98,8 @@ cdef struct Blk:
     u8 seqno_width
     u8 kind_mask
     u8 duplicates  # two entries of one user key lie in this block
-    u8 referenced  # the clock's bit
+    u8 referenced  # read since it entered the cache, or since the hand last came by
+    u8 proven  # it is in the cache's ring of blocks that were read again
 
 ctypedef Blk* BlkP
 
@@ -159,6 +160,7 @@ cdef struct Tab:  # an index, whole, top-level or one of its partitions: what th
     u32* key_offsets  # blocks + 1, from `keys`
     u8* keys  # last keys
     BlkP* cached  # by data block from `first` on; NULL: not in the cache. The root's go on with the partitions of index and filter
+    u32* ghosts  # the root's, as `cached`: when the cache put a block out that was read but once; 0: not, or long ago
     u8* smallest
     u32 smallest_size
     Filter filter

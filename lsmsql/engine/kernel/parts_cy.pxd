@@ -1,6 +1,6 @@
 # Partitions of index and filter, through the cache. Under the GIL; `source` is the table's, and its Python code may let go of the GIL.
 from .block_decode_cy cimport blk_allocate, blk_free, blk_unpin
-from .cache_cy cimport BlockCache
+from .cache_cy cimport KEEP, KEEP_PASSING, BlockCache
 from .filter_cy cimport filter_open, filter_probe
 from .index_cy cimport index_fill, index_need
 from .native cimport U32_MAX, Blk, BlkP, Data, Filter, Room, Tab, TabP, memcpy, same_key, last_key, last_key_size, u8, u32, u64
@@ -24,12 +24,12 @@ cdef inline void part_unpin(Tab* tab) noexcept:
     if tab != NULL and tab.part != NULL:
         blk_unpin(tab.part)
 
-# A partition of the index, with one pin for the caller. keep=False: one that has to be read does not enter the cache.
-cdef Tab* part_index(Tab* root, object source, BlockCache cache, u32 number, bint keep) except NULL
+# A partition of the index, with one pin for the caller. keep: KEEP_... of cache_cy.
+cdef Tab* part_index(Tab* root, object source, BlockCache cache, u32 number, int keep) except NULL
 # Whether a partition of the filter rules a hash out (0) or not (1).
 cdef int part_may_contain(Tab* root, object source, BlockCache cache, u32 number, u64 hash) except -1
 
-cdef void _settle(Tab* root, BlockCache cache, Blk* blk, size_t slot, bint pin, bint keep) noexcept
+cdef void _settle(Tab* root, BlockCache cache, Blk* blk, size_t slot, bint pin, int keep) noexcept
 
 cdef class _Opener:  # what a source calls with the raw bytes
     cdef Tab* root

@@ -115,7 +115,7 @@ def part_may_contain(root, source, cache, number, hash):
         if blk == cython.NULL:
             cache.filter_reads += 1
             blk = opener.give()
-            _settle(root, cache, blk, cython.cast(cython.size_t, root.data_blocks) + root.parts + number, root.pin_filter, True)
+            _settle(root, cache, blk, cython.cast(cython.size_t, root.data_blocks) + root.parts + number, root.pin_filter, KEEP)
             found = filter_probe(part_filter(blk), hash)
             blk_unpin(blk)
             return found
@@ -132,4 +132,4 @@ def _settle(root, cache, blk, slot, pin, keep):
         blk.pins += 1
         root.cached[slot] = blk
     elif keep:
-        cache.add(blk, root, slot)
+        cache.add(blk, root, slot, keep == KEEP_PASSING)

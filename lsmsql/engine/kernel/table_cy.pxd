@@ -1,5 +1,5 @@
 from .block_decode_cy cimport Layout
-from .cache_cy cimport BlockCache
+from .cache_cy cimport KEEP, KEEP_NOT, KEEP_PASSING, BlockCache
 from .frame_cy cimport Scratch
 from .native cimport (
     Blk, BlkP, Data, FRAME_HEADER, Room, SLACK, Tab, TabP, U32s, U64s, block_key, block_key_size, block_kind, block_lower, block_seqno,
@@ -24,18 +24,18 @@ cdef class Table:
     cdef void* _starts  # of its partitions
     # table_block for a block that is not cached, of `tab`: the table's index, or a partition of it that is pinned. wanted: NULL, or what to look up
     # where the block is rows and the cache would not keep it; then the answer is a block of that version alone, or NULL and the outcome.
-    cdef Blk* load(self, Tab* tab, u32 ordinal, bint keep, Wanted* wanted) except? NULL
+    cdef Blk* load(self, Tab* tab, u32 ordinal, int keep, Wanted* wanted) except? NULL
     cdef Blk* _pick(self, Tab* tab, u32 ordinal, object frame, const Layout* layout, size_t size, Wanted* wanted) except? NULL
     cdef int damage(self, const Tab* tab, u32 ordinal, object frame, int code) except -1  # raises the error of a failed decode
     cdef Tab* _piece(self, long long ordinal, bint keep) except NULL
     cdef int _open_dictionary(self, object dictionary) except -1
     cdef int _open_index(self, bytes index, u64 global_seqno, object partitions) except -1
-    cdef Blk* _decode(self, Tab* tab, u32 ordinal, object frame, Scratch* scratch, bint keep, Wanted* wanted) except? NULL
+    cdef Blk* _decode(self, Tab* tab, u32 ordinal, object frame, Scratch* scratch, int keep, Wanted* wanted) except? NULL
 
 # First block whose last key is not below the key; Tab.blocks if none.
 cdef u32 table_lower(const Tab* tab, Data key, size_t size) noexcept nogil
-# A block of a table's index or pinned partition, through the cache, with one pin for the caller (blk_unpin). keep=False: a missed one is not added.
-cdef Blk* table_block(Table table, Tab* tab, u32 ordinal, bint keep) except NULL
+# A block of a table's index or pinned partition, through the cache, with one pin for the caller (blk_unpin). keep: KEEP_...
+cdef Blk* table_block(Table table, Tab* tab, u32 ordinal, int keep) except NULL
 # The newest version of a key at a seqno: 1, a pinned block and the position in it; or 0. hash: XXH3-64 of the key.
 cdef int table_find(Table table, Data key, size_t size, u64 hash, u64 seqno, Blk** blk, u32* position) except -1
 # Bulk reading without the GIL: frame (unencrypted, exactly Tab.sizes[ordinal] bytes) to *blk, reused if large enough. A code of block_decode_cy; then

@@ -274,9 +274,10 @@ class Table:
             tab.filtered = partitions.filtered
             tab.parts = tab.blocks
         slots = cython.cast(cython.size_t, tab.data_blocks) + 2 * cython.cast(cython.size_t, tab.parts)
-        tab.cached = cython.cast(cython.pointer[BlkP], calloc(slots, cython.sizeof(BlkP)))
+        tab.cached = cython.cast(cython.pointer[BlkP], calloc(slots, cython.sizeof(BlkP) + 4))
         if tab.cached == cython.NULL:
             raise MemoryError("no memory for a table")
+        tab.ghosts = cython.cast(U32s, tab.cached + slots)
         return 0
 
     def load(self, tab, ordinal, keep, wanted):
@@ -364,7 +365,7 @@ class Table:
             blk_free(blk)
             self.damage(tab, ordinal, held, code)
         if keep:
-            self.cache.add(blk, tab.root, tab.first + ordinal)
+            self.cache.add(blk, tab.root, tab.first + ordinal, keep == KEEP_PASSING)
         return blk
 
     def damage(self, tab, ordinal, frame, code):

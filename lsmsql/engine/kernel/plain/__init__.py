@@ -6,7 +6,9 @@
     decoded_block Block: the one form in which entries are read
     block         encode_block, decode_block: its column form, and decoding either form
     block_rows    encode_rows, rows_find: its row form, which can be searched as it is
-    table         BlockCache, Table, Levels, get, get_entry, get_many: point reads over all sources
+    cache         BlockCache: decoded blocks and partitions, by bytes
+    index         Index: a table's index, whole or a partition
+    table         Table, Levels, get, get_entry, get_many: point reads over all sources
     scan          Scan: the visible rows of a range, either way
     table_stream  TableStream, SortedRows: flush, compaction and ingest; merged sources in, data frames out
 
@@ -17,12 +19,13 @@ from __future__ import annotations
 
 from .block import decode_block, encode_block
 from .block_rows import encode_rows, rows_find
+from .cache import BlockCache
 from .decoded_block import Block
 from .filters import build_filter, count_maybe, may_contain
 from .memtable import Batch, Memtable, MemtableArena
 from .record import fill_record_header
 from .scan import Scan
-from .table import BlockCache, Levels, Table, get, get_entry, get_many
+from .table import Levels, Table, get, get_entry, get_many
 from .table_stream import SortedRows, TableStream
 
 __all__ = [

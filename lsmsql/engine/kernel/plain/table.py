@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import threading
 from bisect import bisect_left, bisect_right
-from collections import OrderedDict
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from itertools import accumulate, groupby
@@ -19,6 +17,7 @@ from ..entry_error import EntryTypeError
 from ..kinds import Kind
 from ..partitions import Partitions
 from .block import decode_block
+from .cache import BlockCache
 from .decoded_block import Block
 from .filters import Filter, open_filter
 from .index import Index
@@ -26,6 +25,7 @@ from .memtable import Group, Memtable, Version
 
 Entry = tuple[bytes, int, int, bytes]  # user key, seqno, kind, value
 _READ_AT_ONCE = 1 << 20
+_SHORT = 16  # blocks of a scan that are cached as those of gets are
 T = TypeVar("T")
 
 
@@ -50,64 +50,6 @@ class BlockSource(Protocol):
 
     def damaged(self, offset: int, message: str) -> NoReturn:
         """Raise CorruptionError for a block that passes its checksum and yet makes no sense."""
-
-
-class BlockCache:
-    """Decoded blocks and partitions up to `capacity` bytes, least recently used out first. One cache serves all tables of a database.
-
-    Blocks go by their number, partitions by negative ones: odd of the index, even of the filter."""
-
-    def __init__(self, capacity: int) -> None:
-        self.capacity = capacity
-        self.used = 0
-        self.hits = 0
-        self.misses = 0
-        self.evictions = 0
-        self.index_reads = 0  # of partitions
-        self.filter_reads = 0
-        self._blocks: OrderedDict[tuple[int, int], tuple[Any, int]] = OrderedDict()
-        self._lock = threading.Lock()  # Of readers on several threads, each of which moves blocks about.
-
-    def get(self, table: int, ordinal: int) -> Block | None:
-        with self._lock:
-            found = self._blocks.get((table, ordinal))
-            if found is None:
-                self.misses += 1
-                return None
-            self.hits += 1
-            self._blocks.move_to_end((table, ordinal))
-            return found[0]  # type: ignore[no-any-return]
-
-    def part(self, table: int, slot: int) -> Any:
-        """A partition. They are counted as they are read (`count_part`): hits and misses are of data blocks."""
-        with self._lock:
-            found = self._blocks.get((table, slot))
-            if found is None:
-                return None
-            self._blocks.move_to_end((table, slot))
-            return found[0]
-
-    def count_part(self, slot: int) -> None:
-        with self._lock:
-            if slot % 2:
-                self.index_reads += 1
-            else:
-                self.filter_reads += 1
-
-    def add(self, table: int, ordinal: int, block: Any, size: int) -> None:
-        with self._lock:
-            if size > self.capacity or (table, ordinal) in self._blocks:
-                return
-            self._blocks[table, ordinal] = block, size
-            self.used += size
-            while self.used > self.capacity:
-                self.used -= self._blocks.popitem(last=False)[1][1]
-                self.evictions += 1
-
-    def drop(self, table: int) -> None:
-        with self._lock:
-            for key in [key for key in self._blocks if key[0] == table]:
-                self.used -= self._blocks.pop(key)[1]
 
 
 class Table:
@@ -179,12 +121,12 @@ class Table:
         index = self._piece(bisect_right(self._firsts, ordinal) - 1)
         return self._block(index, ordinal - index.first, keep)
 
-    def _block(self, index: Index, ordinal: int, keep: bool = True) -> Block:
+    def _block(self, index: Index, ordinal: int, keep: bool = True, passing: bool = False) -> Block:
         found = self.cache.get(id(self), index.first + ordinal)
         if found is None:
             found, size = self._decode(index, ordinal, self.source.read(index.offsets[ordinal], index.sizes[ordinal]))
             if keep:
-                self.cache.add(id(self), index.first + ordinal, found, size)
+                self.cache.add(id(self), index.first + ordinal, found, size, passing)
         return found
 
     # -- pieces: the partitions of the index, or the whole index as the only one
@@ -193,10 +135,11 @@ class Table:
         """The first piece whose last key is not below the key."""
         return bisect_left(self._top.last_keys, key) if self.partitions else 0
 
-    def _piece(self, number: int, keep: bool = True) -> Index:
+    def _piece(self, number: int, keep: bool = True, passing: bool = False) -> Index:
         if not self.partitions:
             return self._top
-        return self._part(-1 - 2 * number, number, keep, self.source.index_partition, self._parse_partition)  # type: ignore[no-any-return]
+        index: Index = self._part(-1 - 2 * number, number, keep, self.source.index_partition, self._parse_partition, passing)
+        return index
 
     def _may_contain(self, number: int, key_hash: int) -> bool:
         found = self._filter
@@ -204,7 +147,15 @@ class Table:
             found = self._part(-2 - 2 * number, number, True, self.source.filter_partition, _parse_filter)[0]
         return found is None or found.may_contain(key_hash)
 
-    def _part(self, slot: int, number: int, keep: bool, read: Callable[..., tuple[Any, int]], parse: Callable[[int, bytes], tuple[Any, int]]) -> Any:
+    def _part(
+        self,
+        slot: int,
+        number: int,
+        keep: bool,
+        read: Callable[..., tuple[Any, int]],
+        parse: Callable[[int, bytes], tuple[Any, int]],
+        passing: bool = False,
+    ) -> Any:
         """A parsed partition, from where it is kept under `slot`, or read."""
         found = self._pinned.get(slot) or self.cache.part(id(self), slot)
         if found is None:
@@ -213,7 +164,7 @@ class Table:
             if self._pins[slot % 2 == 0]:
                 self._pinned[slot] = found
             elif keep:
-                self.cache.add(id(self), slot, found, size)
+                self.cache.add(id(self), slot, found, size, passing)
         return found
 
     def _parse_partition(self, number: int, raw: bytes) -> tuple[Index, int]:
@@ -271,18 +222,19 @@ class Table:
                 yield key, visible[::-1] if reverse else visible
 
     def _entries(self, lower: bytes | None, upper: bytes | None, since: int, reverse: bool, keep: bool) -> Iterator[Entry]:
-        step = -1 if reverse else 1
+        step, loads = -1 if reverse else 1, 0
         first = self._piece_of(lower) if lower is not None else 0
         last = self._piece_of(upper) if upper is not None else len(self._firsts) - 2
         for number in range(first, min(last + 1, len(self._firsts) - 1))[::step]:
             if since and self.partitions and self._top.max_seqnos[number] <= since:
                 continue
-            index = self._piece(number, keep)
+            index = self._piece(number, keep, loads > _SHORT)
             low = bisect_left(index.last_keys, lower) if lower is not None else 0
             high = bisect_left(index.last_keys, upper) if upper is not None else index.blocks - 1
             for ordinal in range(low, min(high + 1, index.blocks))[::step]:
                 if not since or index.max_seqnos[ordinal] > since:
-                    block = self._block(index, ordinal, keep)
+                    loads += 1
+                    block = self._block(index, ordinal, keep, loads > _SHORT)
                     yield from list(zip(block.keys(), block.seqnos(), block.kinds(), block.values(), strict=True))[::step]
 
     def release(self) -> None:
