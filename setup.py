@@ -41,6 +41,7 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.bloom_cy",
     "lsmsql.engine.kernel.burr_cy",
     "lsmsql.engine.kernel.cache_cy",
+    "lsmsql.engine.kernel.checksums_cy",
     "lsmsql.engine.kernel.cursor_cy",
     "lsmsql.engine.kernel.feed_cy",
     "lsmsql.engine.kernel.filter_cy",

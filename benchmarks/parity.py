@@ -16,6 +16,7 @@ from dataclasses import replace
 from pathlib import Path
 from types import ModuleType
 
+from lsmsql import Options
 from lsmsql import open as open_engine
 from lsmsql._compiled import compiled_module
 from lsmsql.engine.storage import parity_plain
@@ -46,7 +47,7 @@ def main(arguments: list[str] | None = None) -> int:
     for _ in range(given.repeat):
         for scheme in SCHEMES:
             with tempfile.TemporaryDirectory(dir=given.directory, prefix="lsmsql-parity-") as directory:
-                seconds, of_processor, sizes[scheme] = load(Path(directory), scheme, rows)
+                seconds, of_processor, sizes[scheme] = load(Path(directory), replace(engine_options, parity=scheme), rows)
                 took[scheme].append(seconds)
                 busy[scheme].append(of_processor)
     for scheme in SCHEMES:
@@ -75,10 +76,10 @@ def speeds(code: ModuleType, d: int, p: int, seconds: float) -> tuple[float, flo
     return found[0], found[1]
 
 
-def load(directory: Path, scheme: str, rows: list[list[Row]]) -> tuple[float, float, int]:
+def load(directory: Path, options: Options, rows: list[list[Row]]) -> tuple[float, float, int]:
     """Seconds to write the rows and to have them all in SSTables, those of the processor, and the bytes of the tables."""
     started, idle = time.perf_counter(), time.process_time()
-    with open_engine(str(directory / "kv-lsm"), replace(engine_options, parity=scheme)) as engine:
+    with open_engine(str(directory / "kv-lsm"), options) as engine:
         tree = engine.tree("kv")
         for batch in rows:
             tree.put_many(batch)

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from .checksum_policy import ChecksumPolicy
 from .errors import UsageError
 from .parity_scheme import ParityScheme
 
@@ -43,6 +44,12 @@ class Options:
                         was not trained from, it saves at least 5 %; 256 to 131,072, or 0 for none
         parity          for data blocks: "none"; "xor(d)", by which a damaged block is repaired if only one of d + 1 parts is; "rs(d,p)", the same
                         for any p of d + p. It costs p / d of the data on disk. The index, filter and properties of a table always have rs(4,2)
+        kv_checksums    which SSTables carry 4 bytes of checksum for every entry, besides those of their blocks: "off", "all", "levels(0,1)" (an
+                        ingested table counts as of level 0), "tables(10,99)" by file id. They tell what went wrong before a block was written, or
+                        after it was read
+        kv_check_at     when those are made: "block", as a block is encoded; "insert", as an entry enters memory, so that a flush finds one that has
+                        changed there, and writes nothing; needs kv_checksums for level 0, and 4 bytes of memory an entry
+        paranoid        whether every read holds entries to their checksums; else `lsmsql sstable verify` does
         block_bytes     decoded size at which a data block is closed
         block_layout    of the data blocks written from now on, while tables of either are read: "columns", 5 % smaller and decoded twice as fast,
                         or "rows", which can be searched undecoded where the cache would not keep the block
@@ -76,6 +83,9 @@ class Options:
     compression_level: int | tuple[int, ...] = 1
     dictionary_bytes: int = 16 * KIB
     parity: str = "none"
+    kv_checksums: str = "off"
+    kv_check_at: str = "block"
+    paranoid: bool = False
     block_bytes: int = 8 * KIB
     block_layout: str = "columns"
     restart_interval: int = 16
@@ -104,17 +114,22 @@ class Options:
         self._one_of("block_layout", BLOCK_LAYOUTS)
         self._one_of("index", INDEXES)
         self._one_of("filter_layout", FILTER_LAYOUTS)
-        try:
-            ParityScheme.of_data(self.parity)
-        except UsageError as error:
-            raise UsageError(f"option parity: {error}") from None
+        self._one_of("kv_check_at", ("block", "insert"))
+        for name, parse in (("parity", ParityScheme.of_data), ("kv_checksums", ChecksumPolicy.parse)):
+            try:
+                parse(getattr(self, name))
+            except UsageError as error:
+                raise UsageError(f"option {name}: {error}") from None
+        if self.kv_check_at == "insert" and 0 not in ChecksumPolicy.parse(self.kv_checksums).levels:
+            raise UsageError('option kv_check_at = "insert" needs kv_checksums for level 0, where memory is flushed to')
         self._levels("compression_level", 1, 19)
         for name, low, high in _RANGES:
             self._between(name, low, high)
         if 0 < self.dictionary_bytes < 256:
             raise UsageError(f"option dictionary_bytes must be 0 or at least 256, not {self.dictionary_bytes!r}")
-        if not isinstance(self.background, bool):
-            raise UsageError(f"option background must be True or False, not {self.background!r}")
+        for name in ("background", "paranoid"):
+            if not isinstance(getattr(self, name), bool):
+                raise UsageError(f"option {name} must be True or False, not {getattr(self, name)!r}")
         if self.filter_layout == "partitioned" and self.index != "partitioned":
             raise UsageError("option filter_layout = partitioned needs index = partitioned; adaptive is as the index is")
         if not self.l0_tables <= self.l0_slowdown <= self.l0_stop:

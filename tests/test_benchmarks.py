@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import dictionaries, filters, memory, parity, report, run
+from benchmarks import checksums, dictionaries, filters, memory, parity, report, run
 from benchmarks.adapters import SYSTEMS, load
 from benchmarks.adapters.sqlite import SQLite
 from benchmarks.data import Dataset
@@ -87,6 +87,13 @@ def test_dictionaries_are_measured_where_they_pay_and_where_not(tmp_path: Path, 
     assert dictionaries.main(["-n", "20000", "--repeat", "1", "--directory", str(tmp_path)]) == 0
     said = capsys.readouterr().out
     assert len(re.findall(r"saves [-\d.]+%", said)) == 2 and "dictionaries used: 1" in said and "dictionaries used: 0" in said
+
+
+@needs_engine
+def test_checksums_are_measured_in_loads_by_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert checksums.main(["-n", str(ROWS), "--repeat", "1", "--directory", str(tmp_path)]) in (0, 1)
+    said = capsys.readouterr().out
+    assert said.count(f"load of {ROWS:,} rows, kv_checksums ") == 3 and "allowed +10%: " in said
 
 
 @needs_engine

@@ -10,7 +10,7 @@ from os import environ
 from typing import Any
 
 from ..engine.kernel.kinds import DUPLICATES, Kind
-from ..engine.table_dump import TableDump, open_dump
+from ..engine.table_dump import TableDump, open_dump, verify_table
 from ..errors import UsageError
 from ..vtab.session import KEY_VARIABLE
 
@@ -126,6 +126,12 @@ def show_blobs(dump: TableDump, options: argparse.Namespace) -> None:
         print(f"blob file {file.file_id}: {file.values} values, {file.raw_bytes} bytes, {file.stored_bytes} stored")
 
 
+def show_verified(dump: TableDump, options: argparse.Namespace) -> None:
+    found = verify_table(dump)
+    dump.damage, dump.repairs.places = found.problems, {}
+    print(f"{found.blocks} blocks, {found.entries} entries, {found.checked} of them with checksums of their own: {len(found.problems)} problems")
+
+
 def _mask(mask: int) -> str:
     names = [kind.name.lower() for kind in Kind if mask & 1 << kind]
     return ",".join(names + (["several versions of a key"] if mask & DUPLICATES else []))
@@ -137,6 +143,7 @@ SHOWS = {
     "index": (show_index, "the blocks as the index describes them"),
     "blocks": (show_blocks, "every block's header, and whether it is whole (needs no key)"),
     "entries": (show_entries, "every version of every key"),
+    "verify": (show_verified, "every checksum, and whether all parts agree"),
     "hex": (show_hex, "one block's header and bytes as they are in the file (needs no key)"),
     "ranges": (show_ranges, "the range tombstones, in fragments"),
     "blobs": (show_blobs, "the blob files that the table points into"),

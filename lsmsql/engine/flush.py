@@ -49,13 +49,15 @@ def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace
 def _flush_tree(
     line: VersionLine, generation: Generation, tree_id: int, floor: int, retained: list[int], pace: Callable[[int], None] | None
 ) -> list[TableRecord]:
+    sink = line.table_sink(line.version, tree_id, 0, pace)
     stream = table_stream(
         [generation.arena.memtable(tree_id)],
         line.options,
+        sink=sink,
         encrypted=line.keyring is not None,
         floor=floor,
         snapshots=retained,
         table_bytes=_ONE_FILE,
         level=0,
     )
-    return write_tables(stream, line.table_sink(line.version, tree_id, 0, pace))
+    return write_tables(stream, sink)

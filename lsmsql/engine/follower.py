@@ -199,6 +199,7 @@ class Follower:
                     repairs=self.repairs,
                     pin_index=record.level < self.options.pin_index,
                     pin_filter=record.level < self.options.pin_filter,
+                    paranoid=self.options.paranoid,
                 )
                 self._tables[record.file_id] = table
                 self.opened += 1

@@ -24,6 +24,7 @@ def ingest(line: VersionLine, commits: CommitLine, upkeep: Upkeep, tree_id: int,
     stream = table_stream(
         [SortedRows(rows)],
         line.options,
+        sink=sink,
         encrypted=line.keyring is not None,
         floor=0,
         level=lambda smallest, largest: _level_for(_levels(line, tree_id), [(smallest, largest)]),

@@ -212,7 +212,9 @@ class _Replay(WalRecords):
         self, fs: FileSystem, wal: OldWal, version: Version, options: Options, result: Replayed, host: Host | None, later: int | None
     ) -> None:
         """later: the last commit before the next WAL, if there is one."""
-        super().__init__(wal, version, result, MemtableArena(options.memtable_bytes), options.recovery == "skip_corrupt")
+        super().__init__(
+            wal, version, result, MemtableArena(options.memtable_bytes, options.kv_check_at == "insert"), options.recovery == "skip_corrupt"
+        )
         self._host = host
         self._later = later
         self._fs = fs

@@ -6,11 +6,12 @@ from pathlib import PurePath
 
 from ..errors import UsageError
 from .sstable.dump import BlockLine, Entry, IndexEntry, TableDump
+from .sstable.verify import Verified, verify_table
 from .storage.filenames import FileKind, file_name, parse_file_name
 from .storage.filesystem import FileSystem, OsFileSystem
 from .storage.keyring import Key, Keyring
 
-__all__ = ["BlockLine", "Entry", "IndexEntry", "TableDump", "open_dump"]
+__all__ = ["BlockLine", "Entry", "IndexEntry", "TableDump", "Verified", "open_dump", "verify_table"]
 
 
 def open_dump(path: str | PurePath, key: Key | None = None, filesystem: FileSystem | None = None) -> TableDump:

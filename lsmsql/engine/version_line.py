@@ -121,6 +121,7 @@ class VersionLine:
             repairs=self.repairs,
             pin_index=record.level < self.options.pin_index,
             pin_filter=record.level < self.options.pin_filter,
+            paranoid=self.options.paranoid,
         )
 
     def open_tables(self, records: tuple[TableRecord, ...]) -> dict[int, Table]:
@@ -215,7 +216,7 @@ class VersionLine:
         )
         cipher = self.keyring.cipher(wal_id) if self.keyring else None
         wal = Wal.create(self.fs, self.directory, wal_id, cipher, catalog, self.published.seqno, previous, now_us())
-        generation = Generation(MemtableArena(self.options.memtable_bytes), wal)
+        generation = Generation(MemtableArena(self.options.memtable_bytes, self.options.kv_check_at == "insert"), wal)
         try:
             # Before the first commit into it: a crash before this line leaves a WAL that nothing names and that holds nothing.
             self.install(replace(edit or VersionEdit(), wals_added=(wal_id,)), begin=generation)

@@ -57,6 +57,7 @@ class MemorySource:
         self.parity = self.scheme.code
         self.repairs = Repairs()
         self.encrypted = sealed
+        self.paranoid = False
         self.reads = 0
         self.on_read: Any = None
 
@@ -118,9 +119,10 @@ class FinishedTable:
     sealed: bool = False
     parity: ParityScheme = field(default_factory=ParityScheme)
 
-    def open(self, kernels: Any, cache: Any, global_seqno: int = 0, **pins: bool) -> Any:
+    def open(self, kernels: Any, cache: Any, global_seqno: int = 0, paranoid: bool = True, **pins: bool) -> Any:
         parts = self.summary.partitions
         source = MemorySource(self.frames, self.sealed, self.parity, self.summary.dictionary, parts)
+        source.paranoid = paranoid
         if not parts:
             return kernels.Table(source, self.summary.index, self.summary.filter, self.summary.smallest, cache, global_seqno)
         filters = [len(part.filter) or 1 for part in parts] if any(part.filter for part in parts) else []
@@ -288,6 +290,7 @@ def make_world(kernels: Any, seed: int, space: int = 400, commits: int = 60, cac
     settings.setdefault("filter_kind", FilterKind(seed % 3))
     layouts, partitions = random.Random(seed + 1), random.Random(seed + 2)
     settings.setdefault("parity", rng.choice(PARITIES))
+    settings.setdefault("checked", layouts.choice((False, True)))
     for part in range(5):
         history = []
         for _ in range(commits):

@@ -42,6 +42,7 @@ def run(
     stream = table_stream(
         sources,
         options,
+        sink=sink,
         encrypted=sink.keyring is not None,
         floor=floor,
         snapshots=snapshots,

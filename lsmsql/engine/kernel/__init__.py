@@ -9,6 +9,7 @@ from . import plain
 from ._choice import compiled_kernels
 from .chunk import Chunk, TableSummary
 from .kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
+from .plain.block import has_checks, verify_block
 from .plain.index import parse_index
 
 _kernels = compiled_kernels() or plain
@@ -31,6 +32,7 @@ fill_record_header = _kernels.fill_record_header
 get = _kernels.get
 get_entry = _kernels.get_entry
 get_many = _kernels.get_many
+may_contain = _kernels.may_contain
 
 __all__ = [
     "BATCH_BYTES_MAX",
@@ -60,5 +62,8 @@ __all__ = [
     "get",
     "get_entry",
     "get_many",
+    "has_checks",
+    "may_contain",
     "parse_index",
+    "verify_block",
 ]

@@ -82,8 +82,9 @@ def _move_record(ops, start, need):
 class MemtableArena:
     """The operations of one generation in commit order, as the WAL holds them, indexed by tree."""
 
-    def __cinit__(self, capacity: u64):
+    def __cinit__(self, capacity: u64, checked: cython.bint = False):
         self.operations = Operations()
+        self.operations.ops.checked = checked
         self.memtables = {}
         self.capacity = capacity
         self.size = self.slot_bytes = 0
@@ -237,7 +238,7 @@ class MemtableArena:
         start = cython.cast(Room, chunk.data) + self.start + RECORD_HEADER
         ops_insert_record(cython.address(self.operations.ops), start, cython.cast(Room, chunk.data) + chunk.used, seqno)
         slot_bytes = cython.cast(u64, 8) << (32 - self.operations.ops.shift)
-        self.size += chunk.used - self.start + cython.sizeof(Node) * self.pending + slot_bytes - self.slot_bytes
+        self.size += chunk.used - self.start + (cython.sizeof(Node) + 4 * self.operations.ops.checked) * self.pending + slot_bytes - self.slot_bytes
         self.slot_bytes = slot_bytes
         self.open = False
         self.pending = 0

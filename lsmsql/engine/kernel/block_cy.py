@@ -42,6 +42,7 @@ _MESSAGES = {
     BLOCK_RESTART: "data block restart is not where its offset says",
     BLOCK_HEAD: "data block key shares more than its restart head has",
     BLOCK_BUCKET: "data block hash index names a restart that is not there",
+    BLOCK_CHECK: "data block entry does not match its checksum",
 }
 
 

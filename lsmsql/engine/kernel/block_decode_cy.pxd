@@ -21,9 +21,11 @@ cdef enum:
     BLOCK_RESTART = 16
     BLOCK_HEAD = 17
     BLOCK_BUCKET = 18
+    BLOCK_CHECK = 19  # an entry does not match its checksum
 
 cdef struct Layout:  # a checked raw block, measured
     Data raw
+    Data checks  # of the entries, u32 each, unaligned; NULL: none
     u32 count
     u8 has_kinds
     u8 suffix_width

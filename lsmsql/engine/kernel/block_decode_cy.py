@@ -36,6 +36,7 @@ _COLUMNS = cython.declare(u8, 1)
 _ROWS = cython.declare(u8, 2)
 _HAS_KINDS = cython.declare(u8, 1)
 _WIDE_SUFFIXES = cython.declare(u8, 2)
+_CHECKED = cython.declare(u8, 4)
 _SHARED_MAX = cython.declare(cython.size_t, 255)
 _KEY_MAX = cython.declare(cython.size_t, 65535)
 
@@ -56,13 +57,25 @@ def block_measure(raw, size, layout):
     memcpy(cython.address(layout.count), raw, 4)
     flags = raw[5]
     layout.raw = raw
+    layout.checks = cython.NULL
     layout.seqno_width = raw[6]
     layout.value_width = raw[7]
     memcpy(cython.address(layout.base), raw + 8, 8)
     memcpy(cython.address(layout.value_length), raw + 16, 4)
     memcpy(cython.address(suffix_bytes), raw + 20, 4)
-    if raw[4] != _COLUMNS or flags & ~(_HAS_KINDS | _WIDE_SUFFIXES) or layout.seqno_width > 8 or layout.value_width > 4 or layout.count == 0:
+    if (
+        raw[4] != _COLUMNS
+        or flags & ~(_HAS_KINDS | _WIDE_SUFFIXES | _CHECKED)
+        or layout.seqno_width > 8
+        or layout.value_width > 4
+        or layout.count == 0
+    ):
         return BLOCK_LAYOUT
+    if flags & _CHECKED:
+        if (size - _HEADER) // 4 < layout.count:
+            return BLOCK_COLUMNS
+        size -= 4 * cython.cast(cython.size_t, layout.count)
+        layout.checks = raw + size
     layout.has_kinds = flags & _HAS_KINDS
     layout.suffix_width = 2 if flags & _WIDE_SUFFIXES else 1
     fixed = _HEADER + cython.cast(cython.size_t, layout.count) * (

@@ -5,6 +5,7 @@ cdef struct Rows:  # the parts of a raw block whose header and trailer fit toget
     Data raw
     Data end  # of the entries; behind it are the restart offsets, then the buckets
     Data buckets
+    Data checks  # of the entries, behind the trailer; NULL: none
     u32 count
     u32 interval
     u32 restarts

@@ -77,19 +77,25 @@ def _open(raw, size, rows):
     """Take header and trailer apart -> code."""
     count: u32
     same_count: u32
-    zero: u16
+    flags: u16
     end: u32
     trailer: Data
     if size < _HEADER + _TRAILER:
         return BLOCK_SHORT
-    trailer = raw + size - _TRAILER
     memcpy(cython.address(count), raw, 4)
-    memcpy(cython.address(zero), raw + 6, 2)
+    memcpy(cython.address(flags), raw + 6, 2)
     rows.raw = raw
     rows.count = count
     rows.interval = raw[5]
-    if raw[4] != _ROWS or rows.interval == 0 or zero or count == 0:
+    if raw[4] != _ROWS or rows.interval == 0 or flags > 1 or count == 0:
         return BLOCK_LAYOUT
+    rows.checks = cython.NULL
+    if flags:
+        if (size - _HEADER - _TRAILER) // 4 < count:
+            return BLOCK_TRAILER
+        size -= 4 * cython.cast(cython.size_t, count)
+        rows.checks = raw + size
+    trailer = raw + size - _TRAILER
     memcpy(cython.address(same_count), trailer, 4)
     memcpy(cython.address(rows.restarts), trailer + 4, 4)
     memcpy(cython.address(end), trailer + 8, 4)
@@ -226,6 +232,7 @@ def rows_measure(raw, size, layout):
     if keys > U32_MAX or values > U32_MAX:
         return BLOCK_HUGE
     layout.raw = raw
+    layout.checks = rows.checks
     layout.count = rows.count
     layout.base = low
     layout.seqno_width = 0 if high == low else 2 if high - low <= 65535 else 4 if high - low <= U32_MAX else 8

@@ -4,9 +4,17 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from ...errors import CorruptionError
 from ..storage.dictionary import Dictionary
 from .kinds import FilterKind
 from .partitions import Partition
+
+
+def changed_entry(key: bytes) -> CorruptionError:
+    """The error for an entry that is no longer what was committed."""
+    return CorruptionError(
+        "memtable", None, f"the entry of key {key[:100]!r} has changed in memory since its commit", "nothing was written; open the database again"
+    )
 
 
 @dataclass

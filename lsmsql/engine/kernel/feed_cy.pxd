@@ -65,6 +65,9 @@ cdef void feed_memtable(Feed* feed, Memtable memtable) noexcept
 cdef void feed_run(Feed* feed, Tabs tables, size_t count) noexcept
 cdef int feed_rows(Feed* feed) except -1
 cdef void feed_next(Feed* feed) noexcept nogil
+cdef inline u32 feed_check(const Feed* feed) noexcept nogil:
+    """The checksum that a live memtable's head has had since its commit."""
+    return feed.ops.checks[feed.node]
 cdef void feed_refill(Feed* feed, Scratch* scratch) noexcept nogil
 cdef list feed_read(Feed* feed)
 cdef int feed_mend(Feed* feed, Scratch* scratch) except -1

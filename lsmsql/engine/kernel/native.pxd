@@ -153,6 +153,7 @@ cdef struct Tab:  # an index, whole, top-level or one of its partitions: what th
     u32 parity  # ParityScheme.code of the frames, 0: none
     u32 dictionary  # id of the one that frames may name, 0: none
     const void* learned  # that dictionary, as zstd_decompress_learned takes it; the Table keeps it
+    u8 paranoid  # entries are held to their checksums
     u32* entries
     u64* min_seqnos  # global seqno included
     u64* max_seqnos
@@ -227,6 +228,8 @@ ctypedef Chunk* ChunkP
 
 cdef struct Ops:
     Node* nodes  # may move when a write adds nodes: index it anew after the GIL was let go, unless sealed
+    u32* checks  # of the entries, by node; NULL unless `checked`
+    bint checked  # every entry gets a checksum (checksums_cy) as it is indexed
     u32 node_count  # nodes[0] is none
     u32 node_room
     u64* slots  # hash32 << 32 | key node

@@ -1,5 +1,6 @@
 # The table that a stream is writing: its open block, its finished blocks, and the bytes not yet handed out.
 from .block_encode_cy cimport Builder, block_encode, block_encode_bound, builder_append, builder_clear, builder_free
+from .checksums_cy cimport checks_append
 from .filter_cy cimport filter_build
 from .block_rows_encode_cy cimport rows_encode, rows_encode_bound
 from .frame_cy cimport Scratch, frame_room, frame_seal, payload_seal, scratch_free
@@ -25,11 +26,17 @@ cdef struct OpenTable:
     u32 restart_interval  # of rows; 0: columns
     double hash_ratio
     u32 parity_code  # ParityScheme.code, 0: none
+    bint checked  # blocks carry checksums of their entries
+    bint carrying  # those are the ones that the memtable has had since the commit
     Parity parity
     # -- the open block: entries before `committed` are in it, later ones may yet be dropped
     Builder builder
     Builder spare
     u32 committed
+    U32s carried  # checksums of the builder's entries, if carrying
+    size_t carried_room
+    bint changed  # entry `changed_at` of the builder is not what was committed
+    u32 changed_at
     u64 size  # of the committed entries, as block_bytes counts
     bint duplicates  # two committed entries have the same key
     Room raw
@@ -75,6 +82,8 @@ cdef struct OpenTable:
 
 cdef int table_parity(OpenTable* table, u32 code) except -1
 cdef int table_dictionary(OpenTable* table, object native, u32 id, int level) except -1
+cdef int table_carry(OpenTable* table, u32 check) noexcept nogil  # of the builder's last entry
+cdef object table_changed(OpenTable* table)  # the error for an entry that is not what was committed; None if there is none
 cdef int table_add_key(OpenTable* table, Data key, u32 size) noexcept nogil
 cdef int table_close_block(OpenTable* table, u32 count) noexcept nogil
 cdef bint table_index_ends(const OpenTable* table) noexcept nogil  # its index is as long as it may be

@@ -13,11 +13,11 @@ if not cython.compiled:
 
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.libc.stdlib import free, realloc
-from cython.cimports.libc.string import memcpy, memset
+from cython.cimports.libc.string import memcpy, memmove, memset
 from cython.cimports.lsmsql.engine.kernel.block_decode_cy import BLOCK_NO_MEMORY
 
 from ...parity_scheme import ParityScheme
-from .chunk import TableSummary
+from .chunk import TableSummary, changed_entry
 from .kinds import FilterKind
 from .partitions import PARTITION_ENTRIES, PARTITION_FILTER_BYTES, Partition
 
@@ -45,6 +45,21 @@ def table_dictionary(table, native, id, level):
 
 def _parity_bytes(table, frame_size):
     return table.parity.p * parity_shard(table.parity.d, frame_size) if table.parity_code else 0
+
+
+def table_carry(table, check):
+    n: u32 = table.builder.view.count
+    if n > table.carried_room and _reserve(cython.cast(cython.pp_void, cython.address(table.carried)), cython.address(table.carried_room), n, 4):
+        return BLOCK_NO_MEMORY
+    table.carried[n - 1] = check
+    return 0
+
+
+def table_changed(table):
+    if not table.changed:
+        return None
+    view: cython.pointer[Blk] = cython.address(table.builder.view)
+    return changed_entry(cython.cast(cython.p_char, block_key(view, table.changed_at))[: block_key_size(view, table.changed_at)])
 
 
 def table_add_key(table, key, size):
@@ -100,12 +115,24 @@ def table_close_block(table, count):
 
 
 def _encode(table, blk):
-    """The block into `raw`, in the layout of the table. Returns its size; 0: no memory."""
+    """The block into `raw`, in the layout of the table. Returns its size; 0: no memory, or an entry has changed."""
     rows: cython.bint = table.restart_interval > 0
     bound: cython.size_t = rows_encode_bound(blk, table.restart_interval, table.hash_ratio) if rows else block_encode_bound(blk)
+    size: cython.size_t
+    fine: u32
+    if table.checked:
+        bound += 4 * cython.cast(cython.size_t, blk.count)
     if _reserve(cython.cast(cython.pp_void, cython.address(table.raw)), cython.address(table.raw_room), bound, 1):
         return 0
-    return rows_encode(blk, table.restart_interval, table.hash_ratio, table.raw) if rows else block_encode(blk, table.raw)
+    size = rows_encode(blk, table.restart_interval, table.hash_ratio, table.raw) if rows else block_encode(blk, table.raw)
+    if not table.checked:
+        return size
+    fine = checks_append(blk, table.carried if table.carrying else cython.NULL, table.raw, size)
+    if fine < blk.count:
+        table.changed = True
+        table.changed_at = fine
+        return 0
+    return size + 4 * cython.cast(cython.size_t, blk.count)
 
 
 def _append_index(table, blk, raw_size, frame_size, codec):
@@ -202,6 +229,8 @@ def _keep_rest(table, first):
     table.size = 0
     table.duplicates = False
     table.committed = 0
+    if table.carrying:
+        memmove(table.carried, table.carried + first, 4 * cython.cast(cython.size_t, old.count - first))
     if first < old.count:
         builder_clear(cython.address(table.spare))
         for i in range(first, old.count):
@@ -286,6 +315,7 @@ def table_free(table):
     builder_free(cython.address(table.spare))
     scratch_free(cython.address(table.scratch))
     free(table.raw)
+    free(table.carried)
     free(table.sizes)
     free(table.entries)
     free(table.raw_lengths)

@@ -15,6 +15,7 @@ if not cython.compiled:
 
 from cython.cimports.libc.stdlib import calloc, free, malloc, realloc
 from cython.cimports.libc.string import memset
+from cython.cimports.lsmsql.engine.kernel.checksums_cy import entry_check
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.native import (
     SELECT_TREE,
@@ -33,6 +34,7 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     op_key_size,
     op_kind,
     op_size,
+    op_value,
     op_value_size,
     prefetch,
     same_key,
@@ -107,6 +109,7 @@ class Operations:
             free(self.ops.trees[i])
         free(self.ops.trees)
         free(self.ops.nodes)
+        free(self.ops.checks)
         free(self.ops.slots)
 
 
@@ -224,6 +227,11 @@ def _grow_nodes(ops, need):
         room = 16
     if room > _NODES_MAX:
         room = _NODES_MAX
+    if ops.checked:
+        checks: U32s = cython.cast(U32s, realloc(ops.checks, room * 4))
+        if checks == cython.NULL:
+            return -1
+        ops.checks = checks
     nodes: NodeP = cython.cast(NodeP, realloc(ops.nodes, room * cython.sizeof(Node)))
     if nodes == cython.NULL:
         return -1
@@ -283,7 +291,11 @@ def ops_insert(ops, tree_number, hash, op, seqno):
     tree.kind_mask |= cython.cast(u32, 1) << op_kind(op)
     if key_node and ops.nodes[key.peer].seqno == seqno:
         ops.nodes[key.peer].op = op
+        if ops.checked:
+            ops.checks[key.peer] = entry_check(hash, op_value(op), op_value_size(op), seqno, op_kind(op))
         return
+    if ops.checked:
+        ops.checks[made] = entry_check(hash, op_value(op), op_value_size(op), seqno, op_kind(op))
     node.op = op
     node.seqno = seqno
     node.tree = tree_number

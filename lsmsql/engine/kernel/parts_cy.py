@@ -67,6 +67,7 @@ class _Opener:
         tab.root = root
         tab.part = blk
         tab.parity = root.parity
+        tab.paranoid = root.paranoid
         tab.learned = root.learned
         tab.dictionary = root.dictionary
         tab.first = root.part_firsts[n]

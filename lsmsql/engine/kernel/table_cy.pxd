@@ -45,6 +45,6 @@ cdef int table_decode_payload(
     const Tab* tab, u32 ordinal, int codec, u32 raw_length, Data payload, size_t size, Scratch* scratch, Blk** blk
 ) noexcept nogil
 
-cdef int _check_block(const Tab* tab, u32 ordinal, const Blk* blk) noexcept nogil
+cdef int _check_block(const Tab* tab, u32 ordinal, Data checks, const Blk* blk) noexcept nogil
 cdef int _find_in_parts(Table table, Wanted* wanted, Blk** blk, u32* position) except -1
 cdef int _find(Table table, Tab* tab, Wanted* wanted, Blk** blk, u32* position) except -1

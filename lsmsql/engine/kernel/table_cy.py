@@ -13,6 +13,7 @@ from cython.cimports.libc.stdlib import calloc, free, malloc
 from cython.cimports.libc.string import memcmp, memcpy, memset
 from cython.cimports.lsmsql.engine.kernel.block_cy import block_adopt
 from cython.cimports.lsmsql.engine.kernel.block_decode_cy import (
+    BLOCK_CHECK,
     BLOCK_NO_MEMORY,
     BLOCK_OK,
     BLOCK_OTHER,
@@ -27,6 +28,7 @@ from cython.cimports.lsmsql.engine.kernel.block_decode_cy import (
 )
 from cython.cimports.lsmsql.engine.kernel.block_rows_cy import ROW_ABSENT, ROW_FOUND, Row, rows_last, rows_search
 from cython.cimports.lsmsql.engine.kernel.cache_cy import BlockCache
+from cython.cimports.lsmsql.engine.kernel.checksums_cy import checks_match
 from cython.cimports.lsmsql.engine.kernel.filter_cy import filter_open, filter_probe
 from cython.cimports.lsmsql.engine.kernel.frame_cy import Framed, Scratch, frame_check, payload_decode, scratch_free
 from cython.cimports.lsmsql.engine.kernel.index_cy import index_fill, index_need
@@ -78,8 +80,10 @@ def table_lower(tab, key, size):
     return low
 
 
-def _check_block(tab, ordinal, blk):
+def _check_block(tab, ordinal, checks, blk):
     last: u32 = blk.count - 1
+    if tab.paranoid and checks != cython.NULL and not checks_match(blk, checks, tab.global_seqno):
+        return BLOCK_CHECK
     if blk.count != tab.entries[ordinal]:
         return BLOCK_OTHER
     if not same_key(block_key(blk, last), block_key_size(blk, last), last_key(tab, ordinal), last_key_size(tab, ordinal)):
@@ -94,7 +98,7 @@ def table_decode_payload(tab, ordinal, codec, raw_length, payload, size, scratch
         code = blk_reserve(blk, layout.need)
     if code == BLOCK_OK:
         block_fill(cython.address(layout), tab.global_seqno, blk[0])
-        code = _check_block(tab, ordinal, blk[0])
+        code = _check_block(tab, ordinal, layout.checks, blk[0])
     return code
 
 
@@ -215,6 +219,7 @@ class Table:
         self.encrypted = source.encrypted
         tab.parity = source.parity
         self._open_dictionary(source.dictionary)
+        tab.paranoid = source.paranoid
         self._filter = bytes(filter_bytes)
         filter_open(cython.cast(Data, PyBytes_AS_STRING(self._filter)), PyBytes_GET_SIZE(self._filter), cython.address(tab.filter))
         self._open_index(bytes(index), global_seqno, partitions)
@@ -354,13 +359,13 @@ class Table:
             code = payload_decode(scratch, tab.learned, codec, raw_length, payload, size, cython.address(layout))
         if code:
             self.damage(tab, ordinal, held, code)
-        if wanted != cython.NULL and layout.raw[4] == _ROWS and layout.need > self.cache.capacity:
+        if wanted != cython.NULL and layout.raw[4] == _ROWS and not tab.paranoid and layout.need > self.cache.capacity:
             return self._pick(tab, ordinal, held, cython.address(layout), raw_length, wanted)
         blk = self.cache.take(layout.need) if keep else blk_allocate(layout.need)
         if blk == cython.NULL:
             raise MemoryError("no memory for a data block")
         block_fill(cython.address(layout), tab.global_seqno, blk)
-        code = _check_block(tab, ordinal, blk)
+        code = _check_block(tab, ordinal, layout.checks, blk)
         if code:
             blk_free(blk)
             self.damage(tab, ordinal, held, code)
@@ -375,6 +380,8 @@ class Table:
             raise MemoryError("no memory for a data block")
         if code == BLOCK_OTHER:
             self.source.damaged(offset, _OTHER_BLOCK)
+        if code == BLOCK_CHECK:
+            self.source.damaged(offset, "data block entry does not match its checksum")
         codec, raw_length, payload = self.source.open(tab.first + ordinal, offset, frame)
         try:
             decode_block(decompress(payload, codec, raw_length, self.source.dictionary))

@@ -1,11 +1,11 @@
 from .block_encode_cy cimport builder_append
-from .feed_cy cimport Feed, FeedP, RowPuller, feed_free, feed_memtable, feed_mend, feed_next, feed_read, feed_refill, feed_rows, feed_run
+from .feed_cy cimport Feed, FeedP, RowPuller, feed_check, feed_free, feed_memtable, feed_mend, feed_next, feed_read, feed_refill, feed_rows, feed_run
 from .memtable_cy cimport Memtable
 from .merge_cy cimport DONE, FAILED, LIVE, HeadP, Heads, Least, Retention, merge_least, retained
 from .native cimport SLACK, TOMBSTONE, VALUE, Blk, Room, TabP, U32s, U64s, block_key_size, block_value_size, same_key, u32, u64
 from .open_table_cy cimport (
-    OpenTable, table_add_key, table_close_block, table_dictionary, table_frames, table_free, table_full, table_index_ends, table_next_chunk,
-    table_parity, table_payloads, table_start,
+    OpenTable, table_add_key, table_carry, table_changed, table_close_block, table_dictionary, table_frames, table_free, table_full, table_index_ends,
+    table_next_chunk, table_parity, table_payloads, table_start,
     table_summary,
 )
 from .table_cy cimport Table
@@ -49,6 +49,7 @@ cdef class TableStream:
     cdef object filter_kind
     cdef object dictionary  # a Dictionary, and what the kernels made of it; or None
     cdef object native
+    cdef object checked  # bool, or what is asked for one before each table
     cdef bint busy
     cdef bint closing
     cdef bint closed
@@ -56,6 +57,7 @@ cdef class TableStream:
     cdef int _begin(self, list sources, list boundaries) except -1
     cdef int _add(self, object source) except -1
     cdef int _check_memtables(self) except -1
+    cdef bint _carries(self) except? True
     cdef int _fetch(self) except -1
     cdef object _chunk(self, object summary)
     cdef int _run(self) noexcept nogil

@@ -60,6 +60,7 @@ class TableStream:
         full_filter=False,
         restart_interval: cython.int = 0,
         hash_ratio: cython.double = 0,
+        checked=False,
     ) -> None:
         if self.sources is not None:
             raise ValueError("the stream has begun")
@@ -86,6 +87,9 @@ class TableStream:
         self.stale = True
         self.rules.bottom = bottom
         self._begin(list(sources), [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)])
+        self.checked = checked
+        self.table.checked = checked() if callable(checked) else checked
+        self.table.carrying = self.table.checked and not callable(checked) and not bottom and self._carries()
 
     def _begin(self, sources, boundaries):
         """Make feeds of the sources. boundaries: the floor, then the snapshots below it."""
@@ -104,6 +108,7 @@ class TableStream:
             self.rules.count += 1
         for source in self.sources:
             self._add(source)
+        return 0
 
     def _open_dictionary(self, dictionary, level):
         if dictionary is not None:
@@ -141,6 +146,14 @@ class TableStream:
         self.count += 1
         return 0
 
+    def _carries(self):
+        """Whether every source is a memtable with checksums."""
+        n: u32
+        for n in range(self.count):
+            if not self.feeds[n].memory or self.feeds[n].ops.checks == cython.NULL:
+                return False
+        return self.count > 0
+
     # -- what the caller sees
 
     def next_chunk(self):
@@ -162,7 +175,7 @@ class TableStream:
                     feed_mend(self.feeds + self.stopped, cython.address(self.table.scratch))
                     self._check_memtables()
             if code == RUN_ERROR:
-                raise MemoryError("no memory for a table stream")
+                raise table_changed(cython.address(self.table)) or MemoryError("no memory for a table stream")
             ended = code == RUN_END
             chunk = None
             if code == RUN_CHUNK:
@@ -170,6 +183,8 @@ class TableStream:
             elif code == RUN_TABLE or self.table.blocks:
                 chunk = self._chunk(table_summary(cython.address(self.table), self.filter_kind, self.dictionary))
                 table_start(cython.address(self.table))
+                if code == RUN_TABLE and callable(self.checked):
+                    self.table.checked = self.checked()
         except BaseException:
             ended = True
             raise
@@ -265,10 +280,14 @@ class TableStream:
                     code = 0
                 if code:
                     return code
-                if retained(cython.address(self.rules), head.seqno, self.newer) and builder_append(
-                    cython.address(self.table.builder), head.key, head.key_size, head.seqno, head.kind, head.value, head.value_size
-                ):
-                    return RUN_ERROR
+                if retained(cython.address(self.rules), head.seqno, self.newer):
+                    code = builder_append(
+                        cython.address(self.table.builder), head.key, head.key_size, head.seqno, head.kind, head.value, head.value_size
+                    )
+                    if code == 0 and self.table.carrying:
+                        code = table_carry(cython.address(self.table), feed_check(cython.cast(FeedP, head)))
+                    if code:
+                        return RUN_ERROR
                 self.newer = head.seqno
                 feed_next(cython.cast(FeedP, head))
                 if head.state != LIVE:

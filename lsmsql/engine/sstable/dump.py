@@ -132,7 +132,10 @@ class TableDump:
         return found
 
     def _top(self) -> TopIndex:
-        return self._section(SectionType.INDEX, parse_top_index)
+        if SectionType.INDEX_PARTITION not in self._found:
+            self._found[SectionType.INDEX_PARTITION] = self._section(SectionType.INDEX, parse_top_index)
+        found: TopIndex = self._found[SectionType.INDEX_PARTITION]
+        return found
 
     def dictionary(self) -> Dictionary | None:
         """What the blocks were compressed with; None if the table embeds none."""
@@ -144,16 +147,32 @@ class TableDump:
 
     def filter(self) -> FilterStatistics | None:
         """What the filter is and how well it works; None if the table has none. Of one in partitions, these together."""
-        if self.contents().find(SectionType.FILTER_PARTITION) is not None:
-            raws = [self._partition(SectionType.FILTER_PARTITION, number, bytes) for number in range(self.properties().partitions)]
-        elif self.contents().find(SectionType.FILTER) is not None:
-            raws = [self._section(SectionType.FILTER, bytes)]
-        else:
+        raws = [raw for raw, _ in self.filters() if raw]
+        if not raws:
             return None
         try:
-            return filter_statistics([raw for raw in raws if raw], self.properties().keys)
+            return filter_statistics(raws, self.properties().keys)
         except ValueError as error:
             raise CorruptionError(self.path, None, f"filter makes no sense: {error}") from None
+
+    def filters(self) -> list[tuple[bytes, int]]:
+        """The raw filters and how many blocks each is about: one, b"" for none, or one for each partition of the index."""
+        if self.contents().find(SectionType.FILTER_PARTITION) is not None:
+            return [
+                (self._partition(SectionType.FILTER_PARTITION, number, bytes), blocks) for number, blocks in enumerate(self._top().partitions.blocks)
+            ]
+        has_one = self.contents().find(SectionType.FILTER) is not None
+        return [(self._section(SectionType.FILTER, bytes) if has_one else b"", self.properties().blocks)]
+
+    def metadata_frames(self) -> Iterator[tuple[int, int]]:
+        """Where every frame is that is not of data, and its size."""
+        for section in self.contents().sections:
+            if section.type in (SectionType.INDEX_PARTITION, SectionType.FILTER_PARTITION):
+                top = self._top()
+                places = top.places if section.type == SectionType.INDEX_PARTITION else top.filter_places
+                yield from ((section.offset + offset, size) for offset, size in places)
+            elif section.type != SectionType.DATA:
+                yield section.offset, section.size
 
     def range_tombstones(self) -> tuple[Fragment, ...]:
         """Those that the table holds, in fragments."""
@@ -173,7 +192,7 @@ class TableDump:
         try:
             scheme, places = ParityScheme.of_code(self.properties().parity), self.index()
         except (CorruptionError, KeyUnavailableError) as error:
-            self._note(error)
+            self.note(error)
             yield from self._walk(data)
             return
         for number, entry in enumerate(places):
@@ -185,7 +204,7 @@ class TableDump:
             try:
                 found = list(self.block(number))
             except CorruptionError as error:
-                self._note(error)
+                self.note(error)
             else:
                 yield from found
 
@@ -269,7 +288,7 @@ class TableDump:
         try:
             check_frame(self.path, offset, self.file.read_at(offset, size), type, scheme, repaired)
         except CorruptionError as error:
-            self._note(error)
+            self.note(error)
             return error.message
         if repaired.count:
             self.repairs.add(self.path, offset)
@@ -280,7 +299,7 @@ class TableDump:
         try:
             top = self._top()
         except (CorruptionError, KeyUnavailableError) as error:
-            self._note(error)
+            self.note(error)
             return "unknown without the top-level index"
         places = top.places if section.type == SectionType.INDEX_PARTITION else top.filter_places
         states = [self._state(section.offset + offset, size, FrameType[section.type.name], METADATA) for offset, size in places]
@@ -297,7 +316,7 @@ class TableDump:
                 number += number >= 0
             else:
                 size = self._next_frame(offset + 1, data.end) - offset
-                self._note(CorruptionError(self.path, offset, "no block begins here"))
+                self.note(CorruptionError(self.path, offset, "no block begins here"))
                 yield BlockLine(-1, offset, size, None, ParityScheme(), "no block begins here")
                 number = -1
             offset += size
@@ -314,6 +333,7 @@ class TableDump:
             start += _SEARCH_BYTES
         return end
 
-    def _note(self, error: Exception) -> None:
+    def note(self, error: Exception) -> None:
+        """Add to `damage`, once."""
         if isinstance(error, CorruptionError) and str(error) not in map(str, self.damage):
             self.damage.append(error)

@@ -11,7 +11,7 @@ from ...parity_scheme import ParityScheme
 from ..kernel.kinds import SEQNO_MAX
 from ..manifest.tagged_fields import pack_fields, pack_number, pack_numbers, unpack_number, unpack_numbers, unpack_single
 
-PROPERTIES_FORMAT = 7
+PROPERTIES_FORMAT = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +60,7 @@ class Properties:
     dictionary_id: int  # of the one that the table embeds, 0 for none
     partitions: int  # of the index, 0 if it is one block
     partition_bytes: int  # raw, at which they were closed
+    kv_checksums: int  # 1: blocks carry a checksum of every entry
 
     def pack(self) -> bytes:
         return pack_fields(PROPERTIES_FORMAT, [(tag, _pack(getattr(self, name))) for tag, name in _TAGS.items()])
@@ -73,6 +74,8 @@ def parse_properties(data: bytes) -> Properties:
         raise ValueError(f"impossible seqno bounds {properties.min_seqno} to {properties.max_seqno}")
     if properties.block_layout not in BLOCK_LAYOUTS:
         raise ValueError(f"unknown block layout {properties.block_layout!r}")
+    if properties.kv_checksums > 1:
+        raise ValueError(f"unknown checksums of entries {properties.kv_checksums}")
     if properties.sentinel > 1 or (properties.sentinel and (not properties.range_tombstones or properties.entries != 1)):
         raise ValueError("a sentinel that stands for nothing")
     ParityScheme.of_code(properties.parity)

@@ -32,15 +32,16 @@ class TableFile:
 
     encrypted: whether its frames must be; parity: ParityScheme.code of its data frames; dictionary: that they were compressed with, or None;
     filter_lost: the filter was damaged, and every lookup reads the table; data_bytes: of the data section, with which the file begins; repairs:
-    where what had to be repaired by parity, or read from its mirror, is counted."""
+    where what had to be repaired by parity, or read from its mirror, is counted; paranoid: whether reads hold entries to their checksums."""
 
-    def __init__(self, file: File, cipher: FileCipher | None, repairs: Repairs | None = None) -> None:
+    def __init__(self, file: File, cipher: FileCipher | None, repairs: Repairs | None = None, paranoid: bool = False) -> None:
         self.file = file
         self.path = file.path
         self.cipher = cipher
         self.encrypted = cipher is not None
         self.filter_lost = self.closed = False
         self.repairs = repairs
+        self.paranoid = paranoid
         self.contents = self._read_contents()
         data = self.contents.find(SectionType.DATA)
         if data is None or data.offset:
@@ -233,13 +234,14 @@ def open_table(
     repairs: Repairs | None = None,
     pin_index: bool = False,
     pin_filter: bool = False,
+    paranoid: bool = False,
 ) -> Table:
     """The table of a record, its file kept open until `close_table`. database_id: that the file must name, where given. repairs: where frames are
     counted that were damaged and that their parity repaired, now and later. pin_index, pin_filter: partitions stay in memory once they were read.
 
     CorruptionError, with file and offset, when the file is missing, damaged in its metadata, or not the one that the record describes;
     its data blocks are checked as they are read. A damaged filter only costs reads: `table.source.filter_lost`."""
-    source = _open_file(fs, directory, record.file_id, keyring, repairs)
+    source = _open_file(fs, directory, record.file_id, keyring, repairs, paranoid)
     try:
         _check(source, record, source.file.size(), database_id)
         source.blob_files()
@@ -269,14 +271,16 @@ def read_properties(fs: FileSystem, directory: str, file_id: int, keyring: Keyri
     return source.properties
 
 
-def _open_file(fs: FileSystem, directory: str, file_id: int, keyring: Keyring | None, repairs: Repairs | None = None) -> TableFile:
+def _open_file(
+    fs: FileSystem, directory: str, file_id: int, keyring: Keyring | None, repairs: Repairs | None = None, paranoid: bool = False
+) -> TableFile:
     path = fs.join(directory, file_name(FileKind.SSTABLE, file_id))
     try:
         file = fs.open(path)
     except FileNotFoundError:
         raise CorruptionError(path, None, "the SSTable is missing", "restore it from a backup") from None
     try:
-        source = TableFile(file, keyring.cipher(file_id) if keyring else None, repairs)
+        source = TableFile(file, keyring.cipher(file_id) if keyring else None, repairs, paranoid)
         if source.contents.file_id != file_id or source.properties.file_id != file_id:
             source.damaged(source.offset_of(SectionType.PROPERTIES), f"this is table {source.contents.file_id}, not {file_id}")
         if source.contents.database_id != source.properties.database_id:

@@ -24,7 +24,7 @@ def begin_sentinel(fragments: Sequence[Fragment], sink: TableSink) -> list[Unfin
     arena.delete(sink.tree_id, key)
     arena.seal(2, 1, 0, seqno, 0, 0)
     arena.index(seqno)
-    stream = table_stream([arena.memtable(sink.tree_id)], sink.options, encrypted=sink.keyring is not None, floor=0, level=sink.level)
+    stream = table_stream([arena.memtable(sink.tree_id)], sink.options, encrypted=sink.keyring is not None, floor=0, level=sink.level, sink=sink)
     begun = begin_tables(stream, sink)
     for table in begun:
         table.attach(range_tombstones=fragments, sentinel=True)

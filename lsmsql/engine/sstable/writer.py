@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import time
+from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
+from ...checksum_policy import ChecksumPolicy
 from ...errors import UsageError
 from ...options import Options
 from ...parity_scheme import ParityScheme
@@ -59,6 +61,16 @@ class TableSink:
     replaced: tuple[int, ...] = ()
     pace: Callable[[int], None] | None = None
     clock: Callable[[], int] = _now_us
+    reserved: deque[int] = field(default_factory=deque, compare=False)  # file ids of tables to come
+
+    def reserve_file_id(self) -> int:
+        """The id of the next table, asked for before it begins."""
+        self.reserved.append(self.new_file_id())
+        return self.reserved[-1]
+
+    def take_file_id(self) -> int:
+        """The id of a table that begins."""
+        return self.reserved.popleft() if self.reserved else self.new_file_id()
 
 
 def table_stream(
@@ -72,11 +84,13 @@ def table_stream(
     table_bytes: int | None = None,
     level: int | Callable[[bytes, bytes], int] = 0,
     dictionary: Dictionary | None = None,
+    sink: TableSink | None = None,
 ) -> TableStream:
     """The stream of blocks that `write_tables` takes, as the options have it. table_bytes: instead of the options' (a flush may want one file).
 
-    level: that the tables are for, or what says so of a finished one by its smallest and largest key; it decides the kind of filter and
-    how hard to compress. dictionary: to compress with; each table embeds it."""
+    level: that the tables are for, or what says so of a finished one by its smallest and largest key; it decides the kind of filter, how hard to
+    compress, and whether entries get checksums, for which the latter counts as 0. dictionary: to compress with; each table embeds it. sink: where
+    the tables go, which a policy of checksums by file id has to know."""
     return TableStream(
         sources,
         floor=floor,
@@ -95,6 +109,7 @@ def table_stream(
         partition_bytes=0 if options.index == "full" else options.partition_bytes,
         spill_bytes=options.index_spill_bytes if options.index == "adaptive" else 0,
         full_filter=options.filter_layout == "full",
+        checked=_checked(options, sink, 0 if callable(level) else level),
     )
 
 
@@ -112,7 +127,8 @@ class UnfinishedTable:
 
     def __init__(self, sink: TableSink) -> None:
         self._frozen = _frozen(sink)
-        self.file_id = sink.new_file_id()
+        self.file_id = sink.take_file_id()
+        self.checked = ChecksumPolicy.parse(sink.options.kv_checksums).applies(sink.level, self.file_id)
         self.cipher: FileCipher | None = sink.keyring.cipher(self.file_id) if sink.keyring else None
         self.parity = _parity(sink.options)
         self.path = sink.fs.join(sink.directory, file_name(FileKind.SSTABLE, self.file_id))
@@ -291,6 +307,17 @@ def _parity(options: Options) -> ParityScheme:
     return ParityScheme.of_data(options.parity)
 
 
+def _checked(options: Options, sink: TableSink | None, level: int) -> bool | Callable[[], bool]:
+    """Whether the blocks of a level carry checksums of their entries; where that depends on the table, what tells of the next."""
+    policy = ChecksumPolicy.parse(options.kv_checksums)
+    if policy.tables is None:
+        return policy.applies(level, 0)
+    if sink is None:
+        raise UsageError("a policy of checksums by file id needs to know where the tables go")
+    reserve = sink.reserve_file_id
+    return lambda: policy.applies(level, reserve())
+
+
 def compression_level(options: Options, level: int | None) -> int:
     """zstd's level for the tables of a level of the tree, 0 for no compression; None: that is not known yet, but likely a deep one.
 
@@ -345,4 +372,5 @@ def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, 
         dictionary_id=summary.dictionary.id if summary.dictionary else 0,
         partitions=len(summary.partitions),
         partition_bytes=sink.options.partition_bytes,
+        kv_checksums=int(table.checked),
     )

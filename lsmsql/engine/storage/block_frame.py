@@ -7,7 +7,7 @@ Header, 40 bytes, little-endian (docs/formats.md, "Block frame"):
     36 u32 header check: low 32 bits of XXH3-64 over bytes 0..36
 
 Parity covers header and payload and stands behind them. The header says that it is there; which scheme and how many bytes its reader has to know
-from elsewhere, as a damaged header says anything. Flag 4 (per-KV checksums) has its place and is refused until it is built.
+from elsewhere, as a damaged header says anything.
 """
 
 from __future__ import annotations

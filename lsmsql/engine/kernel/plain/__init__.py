@@ -6,6 +6,7 @@
     decoded_block Block: the one form in which entries are read
     block         encode_block, decode_block: its column form, and decoding either form
     block_rows    encode_rows, rows_find: its row form, which can be searched as it is
+    checksums     of single entries, behind a block of either form
     cache         BlockCache: decoded blocks and partitions, by bytes
     index         Index: a table's index, whole or a partition
     table         Table, Levels, get, get_entry, get_many: point reads over all sources
@@ -17,7 +18,7 @@ Entries are (user key, seqno, kind, value); order is key ascending, then seqno d
 
 from __future__ import annotations
 
-from .block import decode_block, encode_block
+from .block import decode_block, encode_block, has_checks, verify_block
 from .block_rows import encode_rows, rows_find
 from .cache import BlockCache
 from .decoded_block import Block
@@ -48,6 +49,8 @@ __all__ = [
     "get",
     "get_entry",
     "get_many",
+    "has_checks",
     "may_contain",
     "rows_find",
+    "verify_block",
 ]

@@ -7,13 +7,15 @@ from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
 from ..kinds import KEY_BYTES_MAX, KIND_READABLE_MAX, Kind
-from .block_rows import ROWS, decode_rows
+from .block_rows import ROWS, decode_rows, split_rows
+from .checksums import block_checks, split_checks
 from .decoded_block import Block
 
 HEADER = struct.Struct("<IBBBBQII")  # count, layout, flags, seqno width, value width, base seqno, value length, suffix bytes
 COLUMNS = 1
 HAS_KINDS = 1
 WIDE_SUFFIXES = 2
+CHECKED = 4
 SHARED_MAX = 255
 
 
@@ -59,6 +61,7 @@ def decode_block(raw: bytes) -> Block:
         raise ValueError("data block shorter than its header")
     if raw[4] == ROWS:
         return decode_rows(raw)
+    raw, _ = _split(raw)
     count, layout, flags, seqno_width, value_width, base, value_length, suffix_bytes = HEADER.unpack_from(raw)
     if layout != COLUMNS or flags & ~(HAS_KINDS | WIDE_SUFFIXES) or seqno_width > 8 or value_width > 4 or not count:
         raise ValueError("unknown data block layout")
@@ -81,6 +84,24 @@ def decode_block(raw: bytes) -> Block:
     ends = list(accumulate(value_lengths, initial=fixed + suffix_bytes))
     values = [raw[a:b] for a, b in pairwise(ends)]
     return Block(keys, seqnos, kinds, values)
+
+
+def verify_block(raw: bytes, block: Block) -> None:
+    """ValueError where an entry of a decoded block, seqnos as in the file, does not match its checksum in the raw form, if that has any."""
+    _, checks = split_rows(raw) if raw[4] == ROWS else _split(raw)
+    if checks is not None and list(checks) != block_checks(block):
+        raise ValueError("data block entry does not match its checksum")
+
+
+def has_checks(raw: bytes) -> bool:
+    """Whether a raw block that can be decoded carries checksums of its entries."""
+    return (split_rows(raw) if raw[4] == ROWS else _split(raw))[1] is not None
+
+
+def _split(raw: bytes) -> tuple[bytes, tuple[int, ...] | None]:
+    if raw[4] != COLUMNS or raw[5] & ~(HAS_KINDS | WIDE_SUFFIXES | CHECKED) or raw[6] > 8 or raw[7] > 4 or not any(raw[:4]):
+        return raw, None  # Refused for that.
+    return split_checks(raw, HEADER.size, "data block columns run past its end")
 
 
 def _join_keys(raw: bytes, position: int, shared: Sequence[int], lengths: Sequence[int]) -> list[bytes]:

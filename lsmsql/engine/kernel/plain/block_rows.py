@@ -14,10 +14,11 @@ from typing import NamedTuple
 import xxhash
 
 from ..kinds import KEY_BYTES_MAX, KIND_READABLE_MAX, Kind
+from .checksums import split_checks
 from .decoded_block import Block
 
 ROWS = 2
-HEADER = struct.Struct("<IBBH")  # count, layout, restart interval, 0
+HEADER = struct.Struct("<IBBH")  # count, layout, restart interval, flags (1: checksums)
 TRAILER = struct.Struct("<IIII")  # count, restarts, where the entries end, buckets
 FREE = 254
 CONFLICT = 255
@@ -200,6 +201,7 @@ def _read_varint(raw: bytes, position: int, end: int, limit: int) -> tuple[int, 
 def _open(raw: bytes) -> _Rows:
     if len(raw) < HEADER.size + TRAILER.size:
         raise ValueError("data block shorter than its header")
+    raw, _ = split_rows(raw)
     count, layout, interval, zero = HEADER.unpack_from(raw)
     if layout != ROWS or not interval or zero or not count:
         raise ValueError("unknown data block layout")
@@ -215,6 +217,13 @@ def _open(raw: bytes) -> _Rows:
         raise ValueError("data block trailer does not describe it")
     offsets = struct.unpack_from(f"<{restarts}{_offset_code(end)}", raw, end)
     return _Rows(raw, count, interval, offsets, end, raw[end + restarts * width : len(raw) - TRAILER.size])
+
+
+def split_rows(raw: bytes) -> tuple[bytes, tuple[int, ...] | None]:
+    """The block as if it had no checksums of its entries, and those, if it has any."""
+    if raw[4] != ROWS or raw[6] > 1 or raw[7] or not raw[5] or not any(raw[:4]):
+        return raw, None  # Refused for that.
+    return split_checks(raw, HEADER.size + TRAILER.size, "data block trailer does not describe it")
 
 
 def decode_rows(raw: bytes) -> Block:

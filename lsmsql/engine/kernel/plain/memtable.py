@@ -17,6 +17,7 @@ from sortedcontainers import SortedList
 from ...storage.record_log import HEADER_BYTES, record_header
 from ..entry_error import EntryError, EntryTypeError, pair_of, require_key
 from ..kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, KIND_READABLE_MAX, SELECT_TREE, VALUE_BYTES_MAX, Kind
+from .checksums import CHECK_BYTES, entry_check
 
 OPERATION = struct.Struct("<IHBB")  # value length, key length, kind, 0
 Version = tuple[int, int, bytes]  # seqno, kind, value
@@ -34,8 +35,10 @@ class Memtable:
     `limit`, where set, replaces the reader's seqno: a batch is read as of one of its own operations.
     """
 
-    def __init__(self, tree: int, limit: int | None = None) -> None:
+    def __init__(self, tree: int, limit: int | None = None, checked: bool = False) -> None:
+        """checked: every entry gets a checksum as it is indexed."""
         self.tree = tree
+        self.checks: dict[tuple[bytes, int], int] | None = {} if checked else None  # by key and seqno
         self.limit = limit
         self.entries = 0
         self.min_seqno = 0
@@ -48,6 +51,8 @@ class Memtable:
 
     def add(self, key: bytes, seqno: int, kind: int, value: bytes) -> None:
         """Index one operation; one with the same key and seqno is replaced."""
+        if self.checks is not None:
+            self.checks[key, seqno] = entry_check(key, seqno, kind, value)
         found = self.versions.get(key)
         if found is None:
             self.versions[key] = [(seqno, kind, value)]
@@ -211,11 +216,13 @@ class MemtableArena:
 
     A commit is: `begin`, then operations, then `seal` (header and checksum filled in; these bytes go to the WAL), then `index` once they are
     written, or `abandon`. Nothing is visible before `index`. size: bytes of memory that the compiled arena takes: records, and nodes and slots of
-    the index (0 as long as it is empty). `capacity` is the size at which `full` turns true; a record may exceed it.
+    the index (0 as long as it is empty). `capacity` is the size at which `full` turns true; a record may exceed it. checked: every entry gets a
+    checksum when it is indexed, to be held to when it is flushed.
     """
 
-    def __init__(self, capacity: int) -> None:
+    def __init__(self, capacity: int, checked: bool = False) -> None:
         self.capacity = capacity
+        self.checked = checked
         self.size = 0
         self._keys = 0
         self._slots = _slots_for(min(capacity // _ENTRY_BYTES, _ENTRIES_RESERVED_MAX))
@@ -288,10 +295,11 @@ class MemtableArena:
         for tree, key, kind, value in self._pending:
             memtable = self._memtables.get(tree)
             if memtable is None:
-                memtable = self._memtables[tree] = Memtable(tree)
+                memtable = self._memtables[tree] = Memtable(tree, checked=self.checked)
             self._keys += key not in memtable.versions
             memtable.add(key, seqno, kind, value)
-        self.size += HEADER_BYTES + len(self._payload) + _NODE_BYTES * len(self._pending) + _SLOT_BYTES * (self._slots - self._slots_counted)
+        entry_bytes = _NODE_BYTES + (CHECK_BYTES if self.checked else 0)
+        self.size += HEADER_BYTES + len(self._payload) + entry_bytes * len(self._pending) + _SLOT_BYTES * (self._slots - self._slots_counted)
         self._slots_counted = self._slots
         self.abandon()
 

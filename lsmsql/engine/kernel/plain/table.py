@@ -16,7 +16,7 @@ from ...storage.dictionary import Dictionary
 from ..entry_error import EntryTypeError
 from ..kinds import Kind
 from ..partitions import Partitions
-from .block import decode_block
+from .block import decode_block, verify_block
 from .cache import BlockCache
 from .decoded_block import Block
 from .filters import Filter, open_filter
@@ -35,6 +35,7 @@ class BlockSource(Protocol):
     encrypted: bool
     parity: int  # ParityScheme.code of the data frames, 0: none
     dictionary: Dictionary | None  # that the data frames may have been compressed with
+    paranoid: bool  # whether entries are held to their checksums, where blocks have them
 
     def read(self, offset: int, size: int) -> bytes:
         """Exactly `size` bytes at `offset`; CorruptionError when the file ends before."""
@@ -202,7 +203,10 @@ class Table:
         offset = index.offsets[ordinal]
         codec, raw_length, payload = self.source.open(index.first + ordinal, offset, frame)
         try:
-            block = decode_block(decompress(payload, codec, raw_length, self.source.dictionary))
+            raw = decompress(payload, codec, raw_length, self.source.dictionary)
+            block = decode_block(raw)
+            if self.source.paranoid:
+                verify_block(raw, block)
         except ValueError as error:
             self.source.damaged(offset, str(error))
         if len(block) != index.entries[ordinal] or block.keys()[-1] != index.last_keys[ordinal]:

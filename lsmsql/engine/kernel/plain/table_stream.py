@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import struct
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import groupby, pairwise
 from operator import itemgetter
@@ -16,12 +16,13 @@ from ....parity_scheme import ParityScheme
 from ...storage.block_frame import HEADER_BYTES, FrameType, seal_many
 from ...storage.compression import Codec, compress
 from ...storage.dictionary import Dictionary
-from ..chunk import Chunk, TableSummary
+from ..chunk import Chunk, TableSummary, changed_entry
 from ..entry_error import EntryTypeError, pair_of
 from ..kinds import DUPLICATES, FILTER_BYTES, INDEX_BYTES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
 from ..partitions import PARTITION_ENTRIES, PARTITION_FILTER_BYTES, Partition
 from .block import encode_block
 from .block_rows import encode_rows
+from .checksums import block_checks, with_checks
 from .decoded_block import Block
 from .filters import build_filter
 from .memtable import Memtable, Version
@@ -193,6 +194,8 @@ class TableStream:
     partition has its own, and a table whose filter would reach filter_bytes is partitioned too.
     restart_interval: 1 to 255, blocks are rows; 0, blocks are columns. hash_ratio: of rows, buckets for each entry.
     overhead: bytes that sealing adds to each frame's payload; 0 means no encryption, and chunks carry finished frames.
+    checked: whether blocks carry checksums of their entries (checksums.py); may be asked for before each table. Where all sources are memtables
+    that have had them since the commit, they are held to those, unless it is asked for or `bottom`; CorruptionError for one that has changed.
     parity: ParityScheme.code of the parity behind each frame, 0 for none; a block with it has to stay below 4 GiB.
     """
 
@@ -219,6 +222,7 @@ class TableStream:
         full_filter: bool = False,
         restart_interval: int = 0,
         hash_ratio: float = 0.0,
+        checked: bool | Callable[[], bool] = False,
     ) -> None:
         if not 0 <= restart_interval <= 255 or not 0 <= hash_ratio <= 8:
             raise UsageError(f"restart interval and hash ratio out of range: {restart_interval}, {hash_ratio}")
@@ -238,6 +242,9 @@ class TableStream:
         self._hash_ratio = hash_ratio
         self._parity = ParityScheme.of_code(parity)
         self._chunk_bytes = chunk_bytes
+        self._ask_checked = checked if callable(checked) else None
+        self._checked = checked() if callable(checked) else bool(checked)
+        self._carried = None if callable(checked) or bottom else _carried(sources)
         merged = heapq.merge(*map(_entries, sources), key=lambda entry: (entry[0], -entry[1]))
         self._chunks = self._run(merged)
 
@@ -263,6 +270,8 @@ class TableStream:
                     rows, size = [], 0
                 yield self._chunk(first_block, payloads, self._summary(table))
                 table, payloads, first_block = _OpenTable(self._shape), [], 0
+                if self._ask_checked is not None:
+                    self._checked = self._ask_checked()
             if not table.hashes:
                 table.smallest = key
             table.hashes.append(xxhash.xxh3_64_intdigest(key))
@@ -302,6 +311,8 @@ class TableStream:
         keys, seqnos, kinds, values = (list(column) for column in zip(*rows, strict=True))
         block = Block(keys, seqnos, kinds, values)
         raw = encode_rows(block, self._restart_interval, self._hash_ratio) if self._restart_interval else encode_block(block)
+        if self._checked:
+            raw = with_checks(raw, self._checks(block))
         codec, payload = compress(raw, self._codec, self._level, self._dictionary)
         size = HEADER_BYTES + len(payload) + self._overhead
         size += self._parity.parity_length(size)
@@ -326,6 +337,14 @@ class TableStream:
         table.end_block()
         return codec, len(raw), bytes(payload)
 
+    def _checks(self, block: Block) -> list[int]:
+        checks = block_checks(block)
+        if self._carried is not None:
+            for key, seqno, check in zip(block.keys(), block.seqnos(), checks, strict=True):
+                if self._carried[key, seqno] != check:
+                    raise changed_entry(key)
+        return checks
+
     def _chunk(self, first_block: int, payloads: list[tuple[int, int, bytes]], table: TableSummary | None) -> Chunk:
         dictionary = self._dictionary.id if self._dictionary else 0
         if self._overhead:
@@ -333,6 +352,16 @@ class TableStream:
         found = [(payload, raw_length, codec) for codec, raw_length, payload in payloads]
         frames = seal_many(FrameType.DATA, found, first_block, dictionary=dictionary, parity=self._parity)
         return Chunk(first_block, b"".join(frames), [], table, dictionary)
+
+
+def _carried(sources: Sequence[Source]) -> Mapping[tuple[bytes, int], int] | None:
+    """The checksums of entries by key and seqno, where every source is a memtable that has them."""
+    carried: dict[tuple[bytes, int], int] = {}
+    for source in sources:
+        if not isinstance(source, Memtable) or source.checks is None:
+            return None
+        carried |= source.checks
+    return carried if sources else None
 
 
 def _entries(source: Source) -> Iterator[Entry]:
