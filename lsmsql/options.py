@@ -20,6 +20,7 @@ FILTERS = ("auto", "bloom", "burr", "none")
 BLOCK_LAYOUTS = ("columns", "rows")
 INDEXES = ("adaptive", "full", "partitioned")
 FILTER_LAYOUTS = ("adaptive", "full", "partitioned")
+SYNC_MODES = ("data", "all", "full")
 RECOVERY_MODES = ("absolute", "tolerate_tail", "point_in_time", "skip_corrupt")
 _LEVELS_MAX = 7
 
@@ -30,6 +31,8 @@ class Options:
 
     Behaviour
         durability      what a commit waits for: "full" fdatasync, "normal" write(), "off" neither
+        sync_mode       how files are synced: "data" fdatasync; "all" fsync, times of change too; "full" F_FULLFSYNC, where the system has it
+        copy_on_write   False switches it off for new files where the file system has it (Btrfs), and with it that file system's own checksums
         recovery        what opening does with a damaged WAL: "absolute", "tolerate_tail", "point_in_time", "skip_corrupt"
         lock_timeout    how long to wait for another process to let go of the directory
         background      flush and compact on threads of their own; False does that work inside the writing call
@@ -67,12 +70,15 @@ class Options:
         filter_layout   "full", one filter for each SSTable; "partitioned", one for each partition of the index, which must be partitioned; "adaptive"
                         is as the index is
         pin_index, pin_filter  levels, from level 0 on, whose partitions stay in memory once they were read, beside cache_bytes: 0 none, 7 all
+        cold_level      tables for this level and deeper ones leave the system's page cache once they are written; 7: none do
         l0_tables       L0 tables that start a compaction;  l0_slowdown, l0_stop: tables at which writers are slowed, stopped
         level_bytes     size of L1;  level_ratio: each further level is that many times larger
         manifest_bytes  event log size at which a new manifest snapshot is written
     """
 
     durability: str = "full"
+    sync_mode: str = "data"
+    copy_on_write: bool = True
     recovery: str = "tolerate_tail"
     lock_timeout: float = 5.0
     background: bool = True
@@ -99,6 +105,7 @@ class Options:
     filter_layout: str = "adaptive"
     pin_index: int = 2
     pin_filter: int = 1
+    cold_level: int = 7
     l0_tables: int = 4
     l0_slowdown: int = 12
     l0_stop: int = 24
@@ -108,6 +115,7 @@ class Options:
 
     def __post_init__(self) -> None:
         self._one_of("durability", DURABILITIES)
+        self._one_of("sync_mode", SYNC_MODES)
         self._one_of("compression", COMPRESSIONS)
         self._one_of("filter", FILTERS)
         self._one_of("recovery", RECOVERY_MODES)
@@ -127,7 +135,7 @@ class Options:
             self._between(name, low, high)
         if 0 < self.dictionary_bytes < 256:
             raise UsageError(f"option dictionary_bytes must be 0 or at least 256, not {self.dictionary_bytes!r}")
-        for name in ("background", "paranoid"):
+        for name in ("background", "copy_on_write", "paranoid"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"option {name} must be True or False, not {getattr(self, name)!r}")
         if self.filter_layout == "partitioned" and self.index != "partitioned":
@@ -190,6 +198,7 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("partition_bytes", 1, 16 * MIB),
     ("pin_index", 0, 7),
     ("pin_filter", 0, 7),
+    ("cold_level", 0, 7),
     ("l0_tables", 1, 1 << 20),
     ("l0_slowdown", 1, 1 << 20),
     ("l0_stop", 1, 1 << 20),

@@ -14,7 +14,7 @@ from .generation import Generation
 from .kernel import BlockCache, Table
 from .manifest.current import read_current
 from .manifest.manifest import Manifest
-from .manifest.version import Version
+from .manifest.version import LEVELS, Version
 from .manifest.version_edit import VersionEdit
 from .prepared import Host
 from .replay import Replayed, catalog_end, replay_wals
@@ -48,7 +48,9 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
     if current is None:
         if not create:
             raise UsageError(f"there is no database in {directory}")
-        keyring, manifest, options = _create(fs, directory, options, key)
+        options = options or Options()
+        fs = _tuned(fs, options)
+        keyring, manifest = _create(fs, directory, options, key)
     else:
         # The process that renamed CURRENT may have been killed before it synced that; what follows must not outlive what it stands on.
         fs.sync_directory(directory)
@@ -56,6 +58,8 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
         manifest = Manifest.open(fs, directory, keyring)
         if options is None:
             options = saved_options(fs, directory, manifest.options_text)
+        fs = _tuned(fs, options)
+        manifest.write_through(fs)
     manifest.rotate_bytes = options.manifest_bytes  # Known only now, if it was saved.
     line = VersionLine(fs, directory, keyring, manifest, options, BlockCache(options.cache_bytes))
     tables: dict[int, Table] = {}
@@ -92,8 +96,11 @@ def _sync_host(fs: FileSystem, directory: str, host: Host) -> None:
     fs.sync_directory(fs.absolute(fs.join(directory, "..")))
 
 
-def _create(fs: FileSystem, directory: str, options: Options | None, key: str | bytes | None) -> tuple[Keyring | None, Manifest, Options]:
-    options = options or Options()
+def _tuned(fs: FileSystem, options: Options) -> FileSystem:
+    return fs.tuned(sync_mode=options.sync_mode, copy_on_write=options.copy_on_write, drop_cached=options.cold_level < LEVELS)
+
+
+def _create(fs: FileSystem, directory: str, options: Options, key: str | bytes | None) -> tuple[Keyring | None, Manifest]:
     # Before anything in it is promised to last; also when it was there already, since who made it may have been killed before this line.
     fs.sync_directory(fs.absolute(fs.join(directory, "..")))
     keys = fs.join(directory, file_name(FileKind.KEYS))
@@ -102,7 +109,7 @@ def _create(fs: FileSystem, directory: str, options: Options | None, key: str | 
         fs.remove(keys)
     # KEYS before CURRENT: once CURRENT says "encrypted", its keys are durable.
     keyring = Keyring.create(fs, directory, key) if key is not None else None
-    return keyring, Manifest.create(fs, directory, keyring, options.to_text()), options
+    return keyring, Manifest.create(fs, directory, keyring, options.to_text())
 
 
 def open_keyring(fs: FileSystem, directory: str, encrypted: bool, key: str | bytes | None) -> Keyring | None:

@@ -36,6 +36,7 @@ def gather(line: VersionLine, commits: CommitLine, upkeep: Upkeep, pins: Pins) -
         "repaired_blocks": line.repairs.count,
         "obsolete_files": line.obsolete.waiting,
         "removed_files": line.obsolete.removed,
+        "files_without_copy_on_write": line.fs.without_copy_on_write,
         "error": repr(upkeep.error) if upkeep.error else "",
     }
 

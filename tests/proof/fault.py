@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 MUTATING = ("create", "append", "sync", "rename", "remove", "sync_directory", "make_directory")
 SYNCS = ("sync", "sync_directory")
-OTHERS = ("open", "read", "list", "size", "lock")  # Fallible, and counted by faults, but never a crash point.
+OTHERS = ("open", "read", "list", "size", "lock", "drop_cached")  # Fallible, and counted by faults, but never a crash point.
 KINDS = MUTATING + OTHERS
 
 

@@ -76,6 +76,10 @@ class FaultFile:
             self._inode.lost = True  # The system has dropped the dirty pages and calls them clean.
             raise
 
+    def drop_cached(self) -> None:
+        self._require(True)
+        self._fs._step("drop_cached", self.path)
+
     def size(self) -> int:
         self._require(True)
         self._fs._step("size", self.path)

@@ -309,6 +309,7 @@ def test_any_call_can_be_made_to_fail(kind: str, persistent: bool) -> None:
         "list": lambda: fs.list("d"),
         "size": lambda: (reader.size(), fs.size("a")),
         "lock": lambda: fs.lock(f"l{next(names)}", 0),
+        "drop_cached": reader.drop_cached,
     }
     assert set(calls) == set(KINDS)
     before = fs.files()

@@ -60,6 +60,10 @@ class Manifest:
         self.version = version
         self.options_text = options_text
 
+    def write_through(self, fs: FileSystem) -> None:
+        """Make what comes in another way; what is open stays as it is."""
+        self._fs = fs
+
     @classmethod
     def create(
         cls,

@@ -193,6 +193,8 @@ class UnfinishedTable:
         contents = TableOfContents(self.file_id, sink.database_id, tuple(self._sections))
         self.append(bytes(padding(self.size)) + contents.pack())
         self._file.sync()  # The one sync: from the edit on these bytes are all there is, the WAL or the inputs being removed.
+        if sink.level >= sink.options.cold_level:
+            self._file.drop_cached()
         self._file.close()
         return TableRecord(
             file_id=self.file_id,

@@ -9,13 +9,15 @@ from __future__ import annotations
 import errno
 import fcntl
 import os
+import struct
 import threading
 import time
 import weakref
 from collections.abc import Callable, Hashable
+from copy import copy
 from typing import Protocol, TypeAlias
 
-from ...errors import LockedError
+from ...errors import LockedError, UsageError
 from .filenames import temporary_name
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
@@ -25,6 +27,14 @@ READ_ONLY_ERRORS = (errno.EROFS, errno.EACCES, errno.EPERM)
 """What making or changing a file fails with where that is not allowed."""
 
 _WHOLE_READ_BYTES = 1 << 20
+
+# Linux: the attributes of an inode (linux/fs.h). The numbers say "a long", but the kernel reads and writes an int.
+_FS_IOC_GETFLAGS = 2 << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | 1
+_FS_IOC_SETFLAGS = 1 << 30 | struct.calcsize("l") << 16 | ord("f") << 8 | 2
+_FS_NOCOW_FL = 0x0080_0000
+_UNSUPPORTED = (errno.ENOTTY, errno.EOPNOTSUPP, errno.EINVAL, errno.ENOSYS)
+_F_FULLFSYNC = getattr(fcntl, "F_FULLFSYNC", None)  # macOS
+_FADVISE = getattr(os, "posix_fadvise", None)  # not macOS
 _LOCK_PAUSE_MIN, _LOCK_PAUSE_MAX = 0.001, 0.05
 
 
@@ -50,6 +60,10 @@ class File(Protocol):
         them clean: every later append or sync of this File raises."""
         ...
 
+    def drop_cached(self) -> None:
+        """Let the system's page cache forget what of the file is synced: nobody will read it soon."""
+        ...
+
     def size(self) -> int: ...
 
     def close(self) -> None:
@@ -59,6 +73,18 @@ class File(Protocol):
 
 class FileSystem(Protocol):
     """What the engine may do to files. Failures are OSError, of the subclass that `os` would raise."""
+
+    @property
+    def without_copy_on_write(self) -> int:
+        """How many files were made for which the file system has switched copy-on-write off."""
+        ...
+
+    def tuned(self, *, sync_mode: str, copy_on_write: bool, drop_cached: bool) -> FileSystem:
+        """The same files, handled as options say; what is open already stays as it is. UsageError for what this system cannot do.
+
+        sync_mode: "data" fdatasync, "all" fsync, "full" past the drive's own cache too. copy_on_write: False switches it off for every file made
+        from now on, where the file system has it and lets go of it. drop_cached: whether File.drop_cached will be called."""
+        ...
 
     def create(self, path: str) -> File:
         """A new, empty file, for appending and reading. FileExistsError if the name is taken."""
@@ -178,13 +204,31 @@ def lower_thread_priority() -> None:
         pass
 
 
+def _data_sync(fd: int) -> None:
+    os.fdatasync(fd)  # Also carries the size, which reading the appended bytes needs.
+
+
+def _all_sync(fd: int) -> None:
+    os.fsync(fd)
+
+
+def _full_sync(fd: int) -> None:
+    assert _F_FULLFSYNC is not None
+    fcntl.fcntl(fd, _F_FULLFSYNC)
+
+
+_SYNCS = {"data": (_data_sync, _all_sync), "all": (_all_sync, _all_sync), "full": (_full_sync, _full_sync)}  # of a file, of a directory
+
+
 class OsFile:
     """A file of the operating system. Three copies of one descriptor: a failure takes away what may not be done again."""
 
-    __slots__ = ("_append_fd", "_fd", "_sync_fd", "path")
+    __slots__ = ("_append_fd", "_fd", "_sync", "_sync_fd", "path")
 
-    def __init__(self, path: str, fd: int, writable: bool) -> None:
+    def __init__(self, path: str, fd: int, writable: bool, sync: Callable[[int], None] | None = None) -> None:
+        """sync: a stronger one than fdatasync."""
         self.path = path
+        self._sync = sync or _data_sync
         self._fd = self._sync_fd = fd
         self._append_fd = fd if writable else -1
 
@@ -230,10 +274,15 @@ class OsFile:
         if self._sync_fd < 0:  # Which fdatasync would call a ValueError.
             raise OSError(errno.EBADF, "the file is closed, or a sync of it failed before", self.path)
         try:
-            os.fdatasync(self._sync_fd)  # Also carries the size, which reading the appended bytes needs.
+            self._sync(self._sync_fd)
         except BaseException:
-            self._append_fd = self._sync_fd = -1  # A second fdatasync would succeed without having written anything.
+            self._append_fd = self._sync_fd = -1  # A second one would succeed without having written anything.
             raise
+
+    def drop_cached(self) -> None:
+        if _FADVISE is None:
+            raise OSError(errno.ENOSYS, "this system has no posix_fadvise", self.path)
+        _FADVISE(self._fd, 0, 0, os.POSIX_FADV_DONTNEED)
 
     def size(self) -> int:
         return os.fstat(self._fd).st_size
@@ -247,11 +296,35 @@ class OsFile:
 class OsFileSystem:
     """The file system of the operating system. Paths are used as they are; see `FileSystem` for the contract."""
 
+    def __init__(self) -> None:
+        self.without_copy_on_write = 0
+        self._copy_on_write = True
+        self._sync, self._sync_directory = _SYNCS["data"]
+
+    def tuned(self, *, sync_mode: str, copy_on_write: bool, drop_cached: bool) -> OsFileSystem:
+        if sync_mode == "full" and _F_FULLFSYNC is None:
+            raise UsageError('sync_mode = "full" needs F_FULLFSYNC, which this system has not; its "data" and "all" flush the drive\'s cache as well')
+        if not copy_on_write and not _has_inode_flags():
+            raise UsageError("copy_on_write = False needs the inode flags of Linux, which this system has not")
+        if drop_cached and _FADVISE is None:
+            raise UsageError("cold_level needs posix_fadvise, which this system has not")
+        other = copy(self)
+        other._copy_on_write = copy_on_write
+        other._sync, other._sync_directory = _SYNCS[sync_mode]
+        return other
+
     def create(self, path: str) -> OsFile:
-        return OsFile(path, os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644), True)
+        fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
+        try:
+            if not self._copy_on_write:  # While the file is empty: later the file system refuses it.
+                self.without_copy_on_write += _stop_copying(fd)
+        except BaseException:
+            os.close(fd)
+            raise
+        return OsFile(path, fd, True, self._sync)
 
     def open(self, path: str) -> OsFile:
-        return OsFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC), False)
+        return OsFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC), False, self._sync)
 
     def read(self, path: str) -> bytes:
         file = self.open(path)
@@ -269,7 +342,7 @@ class OsFileSystem:
     def sync_directory(self, path: str) -> None:
         fd = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
         try:
-            os.fsync(fd)
+            self._sync_directory(fd)
         finally:
             os.close(fd)
 
@@ -317,6 +390,22 @@ class OsFileSystem:
 
     def absolute(self, path: str) -> str:
         return os.path.abspath(path)
+
+
+def _has_inode_flags() -> bool:
+    return os.uname().sysname == "Linux"
+
+
+def _stop_copying(fd: int) -> bool:
+    """Switch copy-on-write off for an empty file; False where its file system has none, or does not let go of it."""
+    try:
+        flags = int.from_bytes(fcntl.ioctl(fd, _FS_IOC_GETFLAGS, bytes(8))[:4], "little")
+        fcntl.ioctl(fd, _FS_IOC_SETFLAGS, (flags | _FS_NOCOW_FL).to_bytes(8, "little"))
+    except OSError as error:
+        if error.errno not in _UNSUPPORTED:
+            raise
+        return False
+    return True
 
 
 def _open_lock_file(path: str, shared: bool) -> int:

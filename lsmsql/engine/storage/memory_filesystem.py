@@ -54,6 +54,9 @@ class MemoryFile:
     def sync(self) -> None:
         self._opened()
 
+    def drop_cached(self) -> None:
+        self._opened()
+
     def size(self) -> int:
         return len(self._opened().data)
 
@@ -107,6 +110,12 @@ class MemoryFileSystem:
     def _require_directory(self, path: str) -> None:
         if path not in self._directories:
             raise OSError(errno.ENOTDIR if path in self._nodes else errno.ENOENT, "no such directory", path)
+
+    without_copy_on_write = 0
+
+    def tuned(self, *, sync_mode: str, copy_on_write: bool, drop_cached: bool) -> MemoryFileSystem:
+        """Itself: there is no cache between it and its disk, and nothing is ever copied."""
+        return self
 
     def create(self, path: str) -> MemoryFile:
         name = self.absolute(path)
