@@ -41,6 +41,7 @@ EXTREMES: dict[str, Options] = {
     "compression by level": replace(
         PLAIN, memtable_bytes=300, block_bytes=50, l0_tables=2, level_bytes=2000, compression_level=(1, 5, 19), dictionary_bytes=256
     ),
+    "kv_checksums": replace(PLAIN, memtable_bytes=300, block_bytes=64, l0_tables=2, kv_checksums="all", kv_check_at="insert", paranoid=True),
     "l0_tables=1": replace(PLAIN, memtable_bytes=800, l0_tables=1, level_bytes=400, level_ratio=2, table_bytes=300),
     "l0_tables=100": replace(PLAIN, memtable_bytes=800, l0_tables=100),
     "manifest_bytes=0": replace(PLAIN, memtable_bytes=800, manifest_bytes=0, durability="full"),
@@ -94,6 +95,12 @@ def test_random_options_do_not_show(seed: int) -> None:
         sealed_max=dice.choice((1, 2, 5)),
         cache_bytes=dice.choice((0, 300, 1 << 20)),
         compression=dice.choice(("zstd", "none")),
+        sync_mode=dice.choice(("data", "all")),
+        copy_on_write=dice.random() < 0.5,
+        cold_level=dice.choice((0, 1, 7)),
+        kv_checksums=(checksums := dice.choice(("off", "all", "levels(0,6)", "levels(1)", "tables(3,20)"))),
+        kv_check_at="insert" if checksums in ("all", "levels(0,6)") and dice.random() < 0.5 else "block",
+        paranoid=dice.random() < 0.5,
         parity=dice.choice(("none", "none", "xor(4)", "rs(4,2)", "rs(32,8)")),
         block_bytes=dice.choice((1, 50, 300, 8192)),
         block_layout=dice.choice(("columns", "rows")),
@@ -115,7 +122,7 @@ def test_random_options_do_not_show(seed: int) -> None:
     compare(seed % len(SEEDS), history(options, secret, dice.choice(("", "", "flush")), seed % len(SEEDS), COUNT), options)
 
 
-@pytest.mark.parametrize("name", ["levels", "block_bytes=1", "memtable_bytes=1", "filter=burr", "rows", "parity"])
+@pytest.mark.parametrize("name", ["levels", "block_bytes=1", "memtable_bytes=1", "filter=burr", "rows", "parity", "kv_checksums"])
 def test_the_other_kernels_see_the_same(name: str) -> None:
     """Compiled here and plain in another process, or the other way round; where nothing is compiled, plain twice."""
     options = EXTREMES[name]
