@@ -119,6 +119,19 @@ def test_it_stays_while_it_pays_also_over_a_restart() -> None:
         assert list(tree.scan()) == json_rows(4000, 4)
 
 
+def test_small_tables_do_without_it_and_the_tree_keeps_it() -> None:
+    fs = memory()
+    with open_database(fs, replace(OPTIONS, l0_tables=2)) as engine:
+        tree = fill(engine, ROWS)
+        (learned,) = ids(engine)
+        for seed in (2, 3):  # Two tables in level 0, with nothing below: they are merged by themselves.
+            tree.put_many([(b"9" + key, value) for key, value in json_rows(100, seed)])
+            engine.flush()
+        assert engine.statistics()["compactions"] == 2 and ids(engine) == {learned, 0}
+        fill(engine, json_rows(4000, 4))
+        assert ids(engine) == {learned} and engine.statistics()["trained_dictionaries"] == 1
+
+
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
 def test_another_kind_of_data_gets_another_one_and_the_first_is_retired(key: bytes | None) -> None:
     fs = memory()

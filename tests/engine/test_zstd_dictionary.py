@@ -6,7 +6,7 @@ import random
 
 import pytest
 
-from lsmsql.engine.sstable.zstd_dictionary import saving, split, train
+from lsmsql.engine.sstable.zstd_dictionary import Saving, saving, split, train
 
 from ..storage.dictionary_world import json_row
 
@@ -29,27 +29,28 @@ def random_blocks(count: int, seed: int) -> list[bytes]:
 def test_it_saves_a_fifth_of_blocks_that_have_much_in_common(level: int) -> None:
     found = train(json_blocks(160, 1), SIZE, level)
     assert found is not None and 0 < found.size <= SIZE
-    assert saving(found, json_blocks(50, 2), level, TABLE) > 0.20
+    assert saving(found, json_blocks(50, 2), level).of_blocks > 0.20
 
 
 def test_it_saves_nothing_where_blocks_have_nothing_in_common() -> None:
     found = train(random_blocks(160, 3), SIZE, 1)
-    assert found is None or saving(found, random_blocks(50, 4), 1, TABLE) <= 0
+    assert found is None or saving(found, random_blocks(50, 4), 1).of_blocks <= 0
 
 
 def test_it_saves_little_of_blocks_long_enough_to_learn_from_themselves() -> None:
     found = train(json_blocks(30, 4, 128 << 10), SIZE, 1)
-    assert found is not None and saving(found, json_blocks(8, 5, 128 << 10), 1, TABLE) < 0.03
+    assert found is not None and saving(found, json_blocks(8, 5, 128 << 10), 1).of_blocks < 0.03
 
 
 def test_its_own_bytes_count_against_it() -> None:
     blocks = json_blocks(160, 6)
     found = train(blocks, SIZE, 1)
     assert found is not None
-    whole = saving(found, blocks, 1, TABLE)
-    assert saving(found, blocks, 1, 1 << 20) < whole - 0.03
-    assert saving(found, blocks, 1, SIZE) < 0
-    assert saving(found, [], 1, TABLE) == saving(found, blocks, 1, 0) == 0
+    saved = saving(found, blocks, 1)
+    assert saved.of_blocks - 0.01 < saved.of_table(TABLE) < saved.of_blocks
+    assert saved.of_table(1 << 20) < saved.of_blocks - 0.03
+    assert saved.of_table(SIZE) < 0 and saved.of_table(0) < 0
+    assert saving(found, [], 1) == Saving(0, 0)
 
 
 @pytest.mark.parametrize("samples", [[], [b""] * 100, [b"x"] * 31, [b"ab"] * 1000, [b"abcdefgh" * 600] * 5])

@@ -1,20 +1,24 @@
 """Which dictionary a compaction compresses with: the tree's, as long as it pays on a sample of the inputs, a new one, or none.
 
-A tree has one dictionary, which its compactions share. It is kept while it saves at least MARGIN, and at least KEPT of what it saved when it was
-new; else a new one is trained, and used if it saves at least MARGIN and more than the one before. Where none pays, the next training waits until as
-many bytes again were compacted as before it (at least once in RETRY_BYTES), so that data which a dictionary does not suit costs next to nothing.
+A tree has one dictionary, which its compactions share. It is kept while it saves at least MARGIN of the sampled blocks, and at least KEPT of what it
+saved when it was new; else a new one is trained, and takes its place if it saves at least MARGIN and more. Where none does, the next training waits
+until as many bytes again were compacted as before it (at least once in RETRY_BYTES), so that data which a dictionary does not suit costs next to
+nothing. Tables so small that embedding the dictionary leaves less than MARGIN are written without it.
+
 After a restart the tree's dictionary is that of the newest of the inputs. Level 0 and ingested tables, which compaction rewrites, have none.
 """
 
 from __future__ import annotations
 
+from bisect import bisect_right
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import accumulate
 
 from ...options import Options
 from ..kernel import Table
 from ..sstable.writer import compression_level
-from ..sstable.zstd_dictionary import SAMPLES_MIN, SAMPLES_PER_BYTE, saving, split, train
+from ..sstable.zstd_dictionary import SAMPLES_MIN, SAMPLES_PER_BYTE, Saving, saving, split, train
 from ..storage.dictionary import Dictionary
 from .picker import Compaction
 
@@ -25,7 +29,8 @@ RETRY_BYTES = 4 << 30
 
 @dataclass
 class _Tree:
-    """dictionary: the one in use, which saved `saved` when it was new; compacted, due: raw bytes compacted so far, and at which to train again."""
+    """dictionary: the one in use, which saved `saved` of the blocks when it was new. compacted: raw bytes so far; due: how many of them have to be
+    compacted before the next training."""
 
     dictionary: Dictionary | None = None
     saved: float = 0.0
@@ -64,38 +69,29 @@ class DictionaryChoice:
         known = tree.dictionary or _newest(inputs)
         if blocks < SAMPLES_MIN or (known is None and tree.compacted < tree.due):
             return None
-        served = min(raw_bytes, options.table_bytes)
         wanted = max(SAMPLES_MIN, options.dictionary_bytes * SAMPLES_PER_BYTE // options.block_bytes)
         training, judging = split(_sample(fitting, min(blocks, wanted)))
-        found = saving(known, judging, level, served) if known is not None else 0.0
-        if known is None or found < max(MARGIN, KEPT * tree.saved):
-            return self._train(tree, known if found >= MARGIN else None, found, (training, judging), (level, served), options)
-        tree.dictionary, tree.saved = known, max(tree.saved, found)
-        return known
-
-    def _train(
-        self,
-        tree: _Tree,
-        known: Dictionary | None,
-        found: float,
-        samples: tuple[Sequence[bytes], Sequence[bytes]],
-        use: tuple[int, int],
-        options: Options,
-    ) -> Dictionary | None:
-        """A new dictionary if that is better than the known one, if any, which saves `found`. use: level and served bytes, as of `saving`."""
-        tree.dictionary, tree.saved = known, found
-        if tree.compacted < tree.due:
-            return known
-        training, judging = samples
-        made = train(training, options.dictionary_bytes, use[0])
-        self.trained += made is not None
-        saved = saving(made, judging, *use) if made is not None else 0.0
-        if made is not None and saved >= MARGIN and saved > found:
-            self.adopted += 1
-            tree.dictionary, tree.saved, tree.due = made, saved, 0
+        found = saving(known, judging, level) if known is not None else None
+        if found is not None and found.of_blocks >= max(MARGIN, KEPT * tree.saved):
+            tree.dictionary, tree.saved = known, max(tree.saved, found.of_blocks)
         else:
+            tree.dictionary, tree.saved = (known, found.of_blocks) if found is not None and found.of_blocks >= MARGIN else (None, 0.0)
+            if tree.compacted >= tree.due:
+                found = self._train(tree, training, judging, level, options.dictionary_bytes) or found
+        worth = found is not None and found.of_table(min(raw_bytes, options.table_bytes)) >= MARGIN
+        return tree.dictionary if worth else None
+
+    def _train(self, tree: _Tree, training: Sequence[bytes], judging: Sequence[bytes], level: int, size: int) -> Saving | None:
+        """Put a new dictionary in the place of the tree's, if it is better; what it saves, or None."""
+        made = train(training, size, level)
+        self.trained += made is not None
+        found = saving(made, judging, level) if made is not None else None
+        if found is None or found.of_blocks < MARGIN or found.of_blocks <= tree.saved:
             tree.due = tree.compacted + min(tree.compacted, RETRY_BYTES)
-        return tree.dictionary
+            return None
+        self.adopted += 1
+        tree.dictionary, tree.saved, tree.due = made, found.of_blocks, 0
+        return found
 
 
 def _alike(table: Table, options: Options) -> bool:
@@ -113,5 +109,10 @@ def _newest(tables: Sequence[Table]) -> Dictionary | None:
 
 def _sample(tables: Sequence[Table], count: int) -> list[bytes]:
     """`count` raw blocks, evenly spread over all of them."""
-    places = [(table, ordinal) for table in tables for ordinal in range(table.blocks)]
-    return [table.raw_block(ordinal) for table, ordinal in (places[number * len(places) // count] for number in range(count))]
+    ends = list(accumulate(table.blocks for table in tables))
+    found = []
+    for number in range(count):
+        place = number * ends[-1] // count
+        at = bisect_right(ends, place)
+        found.append(tables[at].raw_block(place - (ends[at - 1] if at else 0)))
+    return found

@@ -1,13 +1,14 @@
 """zstd dictionaries: trained from a tree's own blocks, and judged by what they save of other ones.
 
 Training is zstd's "fast cover" (facebook/zstd, lib/dictBuilder) with parameters fixed: the search for better ones takes thirty times as long and,
-on rows of JSON, finds no better. A dictionary is judged by blocks that it was not trained from, at the level that will be used, the bytes counted
-that each table takes to embed it.
+on rows of JSON, finds no better. A dictionary is judged by blocks that it was not trained from, at the level that will be used, and by the
+bytes that each table takes to embed it.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import zstandard
@@ -28,6 +29,19 @@ _SEGMENT_BYTES, _WORD_BYTES = 1024, 8  # k and d of the cover algorithm
 _COPIES = 2
 
 
+@dataclass(frozen=True, slots=True)
+class Saving:
+    """of_blocks: the share of the blocks' bytes on disk that a dictionary saves, below 0 where it costs. price: what it takes itself, being embedded
+    twice, with parity, in the same measure and multiplied by the bytes of raw blocks of the table that embeds it."""
+
+    of_blocks: float
+    price: float
+
+    def of_table(self, raw_bytes: int) -> float:
+        """The share that is saved of a table with so many bytes of raw blocks."""
+        return self.of_blocks - self.price / max(raw_bytes, 1)
+
+
 def train(samples: Sequence[bytes], size: int, level: int) -> Dictionary | None:
     """A dictionary of at most `size` bytes, smaller where the samples are few; None where there is nothing in common to learn.
 
@@ -42,17 +56,14 @@ def train(samples: Sequence[bytes], size: int, level: int) -> Dictionary | None:
         return None
 
 
-def saving(dictionary: Dictionary, samples: Sequence[bytes], level: int, served_bytes: int) -> float:
-    """The share of the bytes on disk of blocks like these that a dictionary saves, below 0 where it costs.
-
-    served_bytes: of raw blocks that one table will hold, which embeds the dictionary twice, with parity."""
-    raw = sum(map(len, samples))
+def saving(dictionary: Dictionary, samples: Sequence[bytes], level: int) -> Saving:
+    """What a dictionary saves of blocks like these."""
     plain = _stored(samples, level, None)
-    if not plain or not served_bytes:
-        return 0.0
+    if not plain:
+        return Saving(0.0, 0.0)
     section = HEADER_BYTES + len(compress(dictionary.content, Codec.ZSTD)[1])
     embedded = _COPIES * (section + METADATA.parity_length(section))
-    return 1 - (_stored(samples, level, dictionary) + embedded * raw / served_bytes) / plain
+    return Saving(1 - _stored(samples, level, dictionary) / plain, embedded * sum(map(len, samples)) / plain)
 
 
 def split(samples: Sequence[bytes]) -> tuple[list[bytes], list[bytes]]:
