@@ -9,6 +9,7 @@ if not cython.compiled:
     raise ImportError("the bridge works only compiled; vtab.module stands in for it")
 
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
+from cython.cimports.cpython.exc import PyErr_CheckSignals
 from cython.cimports.libc.string import memset
 from cython.cimports.lsmsql.bridge.errors_cy import Pending, failed, put_aside, put_back
 from cython.cimports.lsmsql.bridge.key_cy import point_key
@@ -74,6 +75,7 @@ def cursor_filter(cursor, number, text, count, values):
 
 
 def _filter(own, text, count, values):
+    PyErr_CheckSignals()  # No Python code runs that would look.
     if known_plan(own.vtab, text).point:
         key: object = point_key(own.api, cython.address(own.vtab.shape), count, values)
         if key is not None:

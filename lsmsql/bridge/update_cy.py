@@ -8,6 +8,7 @@ import cython
 if not cython.compiled:
     raise ImportError("the bridge works only compiled; vtab.module stands in for it")
 
+from cython.cimports.cpython.exc import PyErr_CheckSignals
 from cython.cimports.lsmsql.bridge.errors_cy import Pending, failed, put_aside, put_back
 from cython.cimports.lsmsql.bridge.key_cy import row_key
 from cython.cimports.lsmsql.bridge.row_writer_cy import row_bytes
@@ -34,6 +35,7 @@ def table_update(vtab, count, values, rowid):
 
 
 def _update(own, count, values, rowid):
+    PyErr_CheckSignals()
     table: object = cython.cast(object, own.table)
     changes: object = table.changes
     mode: cython.int = own.api.vtab_on_conflict(own.db)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import gc
+import signal
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -165,3 +167,37 @@ def _resident() -> int:
     """Resident memory of this process in KiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4
+
+
+ENDLESS = [
+    "SELECT count(*) FROM t a, t b, t c, t d WHERE a.v < b.v AND c.v > d.v",
+    "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n) SELECT count(*) FROM n WHERE (SELECT v FROM t WHERE k = n.i % 90) = 'none'",
+    "INSERT INTO t WITH RECURSIVE n(i) AS (SELECT 1000 UNION ALL SELECT i + 1 FROM n) SELECT i, 'x' FROM n",
+]
+
+
+@pytest.mark.parametrize("sql", ENDLESS)
+@pytest.mark.parametrize("by", ["signal", "interrupt"])
+def test_a_long_statement_can_be_interrupted(db: Connection, sql: str, by: str) -> None:
+    db.executemany("INSERT OR REPLACE INTO t VALUES (?, ?)", [(number, str(number)) for number in range(300)])
+    db.execute("BEGIN; INSERT INTO t VALUES (500, 'kept')")
+    if by == "signal":
+        before = signal.signal(signal.SIGALRM, failing)
+        signal.setitimer(signal.ITIMER_REAL, 0.1)
+    else:
+        timer = threading.Timer(0.1, db.interrupt)
+        timer.start()
+    try:
+        with pytest.raises(OwnError if by == "signal" else apsw.InterruptError):
+            db.execute(sql).fetchall()
+    finally:
+        if by == "signal":
+            signal.setitimer(signal.ITIMER_REAL, 0)
+            signal.signal(signal.SIGALRM, before)
+        else:
+            timer.join()
+    if db.in_transaction:  # An interrupt of SQLite's own rolls all of it back if the statement was writing.
+        assert db.execute("SELECT count(*) FROM t").get == 301
+        db.execute("COMMIT")
+    assert db.execute("SELECT count(*) FROM t WHERE k < 1000").get in (300, 301)
+    assert db.execute("SELECT count(*) FROM t WHERE k >= 1000").get == 0
