@@ -13,12 +13,12 @@ from cython.cimports.cpython.exc import PyErr_CheckSignals
 from cython.cimports.libc.string import memset
 from cython.cimports.lsmsql.bridge.errors_cy import Pending, failed, put_aside, put_back
 from cython.cimports.lsmsql.bridge.key_cy import point_key
-from cython.cimports.lsmsql.bridge.lookup_cy import look_up, lookup_free
+from cython.cimports.lsmsql.bridge.lookup_cy import lookup_free, lookup_start
 from cython.cimports.lsmsql.bridge.plan_cy import known_plan
 from cython.cimports.lsmsql.bridge.row_cy import ROW_DEFAULT, ROW_NO_MEMORY, ROW_OK, row_message, row_result, rowid_of
 from cython.cimports.lsmsql.bridge.scan_cy import scan_block, scan_free, scan_open
 from cython.cimports.lsmsql.bridge.sqlite import SQLITE_NOMEM, SQLITE_OK
-from cython.cimports.lsmsql.bridge.structs import CurP, VtabP
+from cython.cimports.lsmsql.bridge.structs import CurP, KnownPlan, VtabP
 from cython.cimports.lsmsql.bridge.values_cy import result_object, value_objects
 from cython.cimports.lsmsql.engine.kernel.native import (
     BATCH_SEQNO,
@@ -28,6 +28,8 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     block_value,
     block_value_size,
 )
+
+_KnownPlanP = cython.typedef(cython.pointer(KnownPlan))
 
 
 def cursor_open(vtab, cursor):
@@ -76,12 +78,14 @@ def cursor_filter(cursor, number, text, count, values):
 
 def _filter(own, text, count, values):
     PyErr_CheckSignals()  # No Python code runs that would look.
-    if known_plan(own.vtab, text).point:
+    plan: _KnownPlanP = known_plan(own.vtab, text)
+    timed: cython.bint = plan.timed
+    if plan.point:
         key: object = point_key(own.api, cython.address(own.vtab.shape), count, values)
         if key is not None:
             if own.cursor != cython.NULL:
                 scan_free(own)
-            return look_up(own, key)
+            return lookup_start(own, key, timed)
     lookup_free(own)
     scan_open(own, text.decode(), value_objects(own.api, count, values, False))
     return scan_block(own)
@@ -170,7 +174,9 @@ def _other_value(own, number, code):
     if hidden == 0:
         return None if cursor is None else cursor.snapshot
     if hidden == 1:
-        if cursor is None or not cursor.timed or block_seqno(own.blk, own.at) >= BATCH_SEQNO:
+        if cursor is None:
+            return None if own.seqno < 0 else own.seqno
+        if not cursor.timed or block_seqno(own.blk, own.at) >= BATCH_SEQNO:
             return None  # Pending rows have none yet.
         return block_seqno(own.blk, own.at)
     return PyBytes_FromStringAndSize(cython.cast(cython.p_char, own.row.key), own.row.key_size)

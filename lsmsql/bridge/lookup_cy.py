@@ -12,10 +12,12 @@ from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
 from cython.cimports.lsmsql.engine.kernel.native import Data
 
+from lsmsql.vtab.cursor_cy import look_up as _look_up
+
 _ObjectP = cython.typedef(cython.p_void)
 
 
-def look_up(own, key):
+def lookup_start(own, key, timed):
     table: object = cython.cast(object, own.vtab.table)
     transaction: object = table.transaction
     shared: object
@@ -28,7 +30,8 @@ def look_up(own, key):
         shared = transaction.acquire_view(table.schema_name)
         Py_INCREF(shared)
         own.shared = cython.cast(_ObjectP, shared)
-    value: object = _value(table, transaction, shared, key)
+    value, seqno = _look_up(transaction, shared, table.tree, key, timed)
+    own.seqno = -1 if seqno is None else seqno
     own.ended = value is None
     own.watched = own.fresh = False
     own.at = 0
@@ -45,15 +48,6 @@ def look_up(own, key):
         own.row.value = cython.cast(Data, PyBytes_AS_STRING(value))
         own.row.value_size = PyBytes_GET_SIZE(value)
     return 0
-
-
-def _value(table, transaction, shared, key):
-    """The value that a cursor opened now reads; see Cursor in vtab."""
-    tree: object = table.tree
-    if transaction.pending.batch is not None:
-        batch, mark = transaction.pending_now()
-        return shared.view.get(tree, key, batch, mark)
-    return shared.get(tree, key)
 
 
 def lookup_free(own):

@@ -39,6 +39,7 @@ def known_plan(vtab, text):
     plan.text = copy
     plan.prepared = cython.cast(cython.p_void, prepared)
     plan.point = prepared.point
+    plan.timed = prepared.timed
     vtab.plan = number
     return plan
 

@@ -1,5 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The value bytes of a new row straight from SQLite's values: vtab/row_codec_cy defines them, vtab/row_writer_cy says what a column stores as it is."""
+"""The value bytes of a new row straight from SQLite's values.
+
+vtab/row_codec_cy defines them, vtab/row_writer_cy says what a column stores as it is.
+"""
 
 from __future__ import annotations
 

@@ -54,6 +54,7 @@ cdef struct KnownPlan:
     char* text  # NULL: free
     void* prepared  # vtab's PreparedPlan, one reference
     bint point
+    bint timed
 
 cdef struct Vtab:
     sqlite3_vtab base
@@ -78,6 +79,7 @@ cdef struct Cur:
     void* shared  # vtab's SharedView that is read at, one reference; NULL: none
     void* key  # bytes, one reference each
     void* value
+    i64 seqno  # of the row; -1: pending, or nobody asked
     # -- a scan
     void* cursor  # vtab's Cursor, one reference; NULL: none yet
     void* source  # the kernel's Scan that gives the blocks now, one reference; NULL: none

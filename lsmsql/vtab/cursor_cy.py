@@ -14,18 +14,19 @@ except ModuleNotFoundError:
 
 import apsw
 
-from lsmsql.engine.kernel import BATCH_SEQNO
+from lsmsql.engine.kernel import BATCH_SEQNO, Kind
 from lsmsql.vtab.blocks import Blocks, open_history
 from lsmsql.vtab.key_codec_cy import encode_rowid
 from lsmsql.vtab.planner import WIDE, snapshot_misused
 
 _NOTHING = iter(())
+_VALUE = int(Kind.VALUE)
 
 
 @cython.cclass
 class PreparedPlan:
     """A plan and what every scan by it needs. bound: arguments of key ranges; point: whether it asks for one key and nothing else;
-    timed: whether it shows when rows changed."""
+    timed: whether it shows when rows changed (as any UPDATE's seems to)."""
 
     plan = cython.declare(object, visibility="readonly")
     decoder = cython.declare(object, visibility="readonly")
@@ -42,7 +43,7 @@ class PreparedPlan:
         self.bound = len(plan.equal) + bool(plan.lower) + bool(plan.upper)
         self.timed = len(table.schema.columns) + 1 in plan.columns
         whole = len(plan.equal) == len(table.parts) and "IS" not in plan.equal
-        plain = not (plan.snapshot or plan.since or plan.limit or plan.offset or self.timed)
+        plain = not (plan.snapshot or plan.since or plan.limit or plan.offset)
         self.point = whole and plain and len(table.schema.columns) < WIDE
         self._keys = table.keys
         self._exact = tuple(part.exact for part in table.parts)
@@ -60,13 +61,27 @@ class PreparedPlan:
         return self._keys.encode(args)
 
 
+def look_up(transaction, shared, tree, key, timed: cython.bint):
+    """(value, seqno) that a cursor opened now finds for a key in a view. value: None for no row; seqno: None for a pending row, or if not timed."""
+    if transaction.pending.batch is not None:
+        batch, mark = transaction.pending_now()
+        if batch is not None:
+            found = batch.operations.get(tree.id, key, mark)
+            if found is not None:
+                return (found[1] if found[0] == _VALUE else None), None
+    if not timed:
+        return shared.get(tree, key), None
+    return shared.get_timed(tree, key) or (None, None)
+
+
 @cython.cclass
 class Cursor:
     """What SQLite walks. Between Filter and Close it holds a read view. `mark`: where its view of the pending batch ends, 0 for none.
 
     For whom walks the scans of `open_sources` himself: skip and left, the rows to leave out first and how many to show then (None: all);
-    snapshot, the value of `_snapshot`; timed, whether rows show when they changed; watched, whether `watch` has to be told of what is read; aborted, whether
-    `next_block` will raise."""
+    snapshot, the value of `_snapshot`; timed, whether rows show when they changed; watched, whether `watch` has to be told of what is
+    read; aborted, whether `next_block` will raise.
+    """
 
     mark = cython.declare(cython.Py_ssize_t, visibility="readonly")
     skip = cython.declare(object, visibility="readonly")
@@ -162,13 +177,9 @@ class Cursor:
         self._prepared = prepared
         self._shared = shared = transaction.acquire_view(table.schema_name)
         self.left = 0  # nothing after it
-        if transaction.pending.batch is None:
-            value = shared.get(table.tree, key)
-        else:
-            batch, mark = transaction.pending_now()
-            value = shared.view.get(table.tree, key, batch, mark)
+        value, seqno = look_up(transaction, shared, table.tree, key, prepared.timed)
         try:
-            self._row = None if value is None else prepared.decoder.row(key, value)
+            self._row = None if value is None else prepared.decoder.row(key, value, seqno)
         except ValueError as error:
             raise self._table.damaged(error) from error
 

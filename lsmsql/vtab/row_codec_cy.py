@@ -351,8 +351,8 @@ class RowDecoder:
                 row[columns + 1] = seqno
         return rows
 
-    def row(self, key, value):
-        """One row, without `_seqno`. ValueError when the bytes are not one of this table."""
+    def row(self, key, value, seqno=None):
+        """One row. ValueError when the bytes are not one of this table."""
         columns: cython.Py_ssize_t = self._columns
         row: list
         if cython.compiled:
@@ -365,6 +365,7 @@ class RowDecoder:
                 row[self._codec.rowid_column] = rowid
         if self._want_key:
             row[columns + 2] = key
+        row[columns + 1] = seqno
         return row
 
     def _bare_rows(self, keys, values):

@@ -12,7 +12,12 @@ try:
 except ModuleNotFoundError:
     from lsmsql import _cython as cython
 
+from lsmsql.engine.kernel import Kind
 from lsmsql.engine.kernel import get as _kernel_get
+from lsmsql.engine.kernel import get_entry as _kernel_get_entry
+from lsmsql.errors import ClosedError
+
+_VALUE = int(Kind.VALUE)
 
 
 @cython.cclass
@@ -28,15 +33,23 @@ class SharedView:
 
     def get(self, tree, key):
         """The value of a key of an SQL tree of this engine, or None: `view.get` at half its cost."""
-        view = self.view
-        state = view.state
+        sources = self._sources(tree)
+        return _kernel_get(sources[0], sources[1], key, self.view.seqno)
+
+    def get_timed(self, tree, key):
+        """(value, seqno of the commit that wrote it), or None."""
+        sources = self._sources(tree)
+        entry = _kernel_get_entry(sources[0], sources[1], key, self.view.seqno)
+        return None if entry is None or entry[1] != _VALUE else (entry[2], entry[0])
+
+    @cython.cfunc
+    def _sources(self, tree):
+        state = self.view.state
         if state is None:
-            return view.get(tree, key)  # which says that it is closed
+            raise ClosedError("the read view is closed")
         number = tree.id
         sources = state.sources.get(number)
-        if sources is None:
-            sources = state.open_sources(number)
-        return _kernel_get(sources[0], sources[1], key, view.seqno)
+        return state.open_sources(number) if sources is None else sources
 
 
 @cython.cclass

@@ -196,3 +196,15 @@ def test_columns_outlive_the_blocks_they_came_from() -> None:
     """
     poisoned = {**os.environ, "MALLOC_PERTURB_": "221", "PYTHONMALLOC": "malloc", "LSMSQL_BRIDGE": "1"}
     subprocess.run([sys.executable, "-c", textwrap.dedent(script)], env=poisoned, check=True, timeout=120)
+
+
+def test_a_lookup_shows_when_its_row_changed(pair: Pair) -> None:
+    pair.apsw.execute("CREATE VIRTUAL TABLE t USING lsm(k PRIMARY KEY, v); INSERT INTO t VALUES (1, 1); INSERT INTO t VALUES (2, 2)")
+    for key in (1, 2, 3):
+        looked_up = pair.check("SELECT v, _seqno, _key FROM t WHERE k = ?", (key,))
+        assert looked_up == pair.check("SELECT v, _seqno, _key FROM t WHERE k >= ?1 AND k <= ?1", (key,))
+    for db in (pair.bridge, pair.apsw):
+        db.execute("BEGIN; UPDATE t SET v = 5 WHERE k = 1; DELETE FROM t WHERE k = 2")
+        assert db.execute("SELECT v, _seqno FROM t WHERE k = 1").fetchall() == [(5, None)]
+        assert db.execute("SELECT v, _seqno FROM t WHERE k = 2").fetchall() == []
+        db.execute("ROLLBACK")
