@@ -59,6 +59,7 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.parts_cy",
     "lsmsql.engine.kernel.record_cy",
     "lsmsql.engine.kernel.scan_cy",
+    "lsmsql.engine.kernel.sealing_cy",
     "lsmsql.engine.kernel.table_cy",
     "lsmsql.engine.kernel.table_stream_cy",
     "lsmsql.engine.storage.parity_cy",

@@ -38,6 +38,8 @@ class Options:
         background      flush and compact on threads of their own; False does that work inside the writing call
     Performance
         memtable_bytes  memory at which a generation is sealed and flushed, index included
+        sealing_threads  threads that compress and encrypt for each flush, compaction and ingest, beside the one that merges: 0 none, -1 one
+                        less than there are processors, at most 3; with background=False there are none
         sealed_max      sealed generations waiting for flush before writers stop
         cache_bytes     memory for decoded blocks
         compression     "zstd" or "none", for data blocks
@@ -82,6 +84,7 @@ class Options:
     recovery: str = "tolerate_tail"
     lock_timeout: float = 5.0
     background: bool = True
+    sealing_threads: int = -1
     memtable_bytes: int = 96 * MIB
     sealed_max: int = 2
     cache_bytes: int = 128 * MIB
@@ -185,6 +188,7 @@ class Options:
 
 _RANGES: tuple[tuple[str, float, float], ...] = (
     ("lock_timeout", 0, 1e6),
+    ("sealing_threads", -1, 16),
     ("memtable_bytes", 1, 4 * GIB),
     ("sealed_max", 1, 64),
     ("cache_bytes", 0, 1 << 46),

@@ -114,7 +114,7 @@ def test_the_level_decides_the_filter_where_the_option_does_not(world: World, fi
 def test_a_filter_that_makes_no_sense_is_lost(world: World) -> None:
     """Its frame is whole, so only the filter itself can tell."""
     fs, keyring = world
-    options = Options(filter="burr")
+    options = Options(filter="burr", background=False)
     source, _arena = memtable([(5, rows(50))])
     stream = table_stream([source], options, encrypted=keyring is not None, floor=0)
     chunk = stream.next_chunk()
@@ -122,7 +122,7 @@ def test_a_filter_that_makes_no_sense_is_lost(world: World) -> None:
     for bad in (chunk.table.filter[:-1], chunk.table.filter + b"x", b"x", chunk.table.filter[:5] + b"\3" + chunk.table.filter[6:]):
         destination = sink(fs, keyring, options, new_file_id=counter(40))
         unfinished = UnfinishedTable(destination)
-        unfinished.append_chunk(chunk)
+        unfinished.append(unfinished.sealed(chunk.first_block, chunk.frames, chunk.payloads, chunk.dictionary))
         unfinished.end_data(replace(chunk.table, filter=bad))
         (record,) = finish_tables([unfinished], destination)
         table = opened(fs, record, keyring)

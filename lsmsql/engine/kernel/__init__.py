@@ -18,6 +18,7 @@ COMPILED = _kernels is not plain
 Batch = _kernels.Batch
 Block = _kernels.Block
 BlockCache = _kernels.BlockCache
+BlockSealer = _kernels.BlockSealer
 Levels = _kernels.Levels
 Memtable = _kernels.Memtable
 MemtableArena = _kernels.MemtableArena
@@ -44,6 +45,7 @@ __all__ = [
     "Batch",
     "Block",
     "BlockCache",
+    "BlockSealer",
     "Chunk",
     "FilterKind",
     "Kind",

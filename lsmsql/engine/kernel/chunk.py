@@ -1,8 +1,9 @@
-"""What a table stream hands out: chunks of data blocks, and the summary that closes each table."""
+"""What a table stream hands out: chunks of data blocks, sealed or raw, and the summary that closes each table."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 from ...errors import CorruptionError
 from ..storage.dictionary import Dictionary
@@ -53,3 +54,24 @@ class Chunk:
     payloads: list[tuple[int, int, bytes]]
     table: TableSummary | None  # set when these blocks end their table
     dictionary: int = 0
+
+
+class RawChunk(NamedTuple):
+    """Consecutive blocks of one table, the first being number `first_block`, still to be sealed. lengths: u32 each; ends: they end their table.
+
+    dictionary: the id of the one that they are to be compressed with, 0 for none."""
+
+    first_block: int
+    raw: bytes
+    lengths: bytes
+    ends: bool
+    dictionary: int = 0
+
+
+class SealedBlocks(NamedTuple):
+    """What a BlockSealer made of a raw chunk: frames or payloads as a Chunk has them, the frames' sizes in the file (u32 each), codecs (u8)."""
+
+    frames: bytes
+    payloads: list[tuple[int, int, bytes]]
+    sizes: bytes
+    codecs: bytes

@@ -11,6 +11,7 @@ from .lookup_cy import get, get_entry, get_many
 from .memtable_cy import Batch, Memtable
 from .record_cy import fill_record_header
 from .scan_cy import Scan
+from .sealing_cy import BlockSealer
 from .table_cy import Table
 from .table_stream_cy import SortedRows, TableStream
 
@@ -18,6 +19,7 @@ __all__ = [
     "Batch",
     "Block",
     "BlockCache",
+    "BlockSealer",
     "Levels",
     "Memtable",
     "MemtableArena",

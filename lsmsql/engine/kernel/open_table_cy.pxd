@@ -3,9 +3,8 @@ from .block_encode_cy cimport Builder, block_encode, block_encode_bound, builder
 from .checksums_cy cimport checks_append
 from .filter_cy cimport filter_build
 from .block_rows_encode_cy cimport rows_encode, rows_encode_bound
-from .frame_cy cimport Scratch, frame_room, frame_seal, payload_seal, scratch_free
 from .libraries_cy cimport hash64
-from ..storage.parity_cy cimport Parity, parity_encode, parity_frame, parity_prepare, parity_shard
+from .sealing_cy cimport Sealed, Sealing, sealing_block, sealing_free, sealing_payloads, sealing_room
 from .native cimport (
     DUPLICATES, FRAME_HEADER, SLACK, TOMBSTONE, Blk, Data, Room, U32s, U64s, block_key, block_key_size, block_kind, block_seqno, block_value,
     block_value_size, key_start, same_key, u8, u16, u32, u64, value_start,
@@ -21,14 +20,12 @@ cdef struct OpenTable:
     u64 spill_bytes
     bint full_filter
     u32 filter_bits
-    int level
-    size_t overhead
     u32 restart_interval  # of rows; 0: columns
     double hash_ratio
-    u32 parity_code  # ParityScheme.code, 0: none
     bint checked  # blocks carry checksums of their entries
     bint carrying  # those are the ones that the memtable has had since the commit
-    Parity parity
+    Sealing sealing
+    bint deferred  # blocks are handed out raw, and sealed elsewhere
     # -- the open block: entries before `committed` are in it, later ones may yet be dropped
     Builder builder
     Builder spare
@@ -41,7 +38,6 @@ cdef struct OpenTable:
     bint duplicates  # two committed entries have the same key
     Room raw
     size_t raw_room
-    Scratch scratch
     # -- the finished blocks
     u32 blocks
     u32 block_room
@@ -55,6 +51,9 @@ cdef struct OpenTable:
     U32s last_ends  # of the last keys, from `last_keys`
     Room last_keys
     size_t last_room
+    u32 settled  # of them, whose frames are known
+    u64 settled_raw  # bytes of those, raw
+    u64 unsettled_raw  # and of the others
     # -- the finished partitions, and the open one
     U64s ends  # blocks, then hashes, before the end of each
     size_t ends_room
@@ -80,24 +79,26 @@ cdef struct OpenTable:
     u32 first_block
     u64 payload_bytes
 
-cdef int table_parity(OpenTable* table, u32 code) except -1
-cdef int table_dictionary(OpenTable* table, object native, u32 id, int level) except -1
 cdef int table_carry(OpenTable* table, u32 check) noexcept nogil  # of the builder's last entry
 cdef object table_changed(OpenTable* table)  # the error for an entry that is not what was committed; None if there is none
 cdef int table_add_key(OpenTable* table, Data key, u32 size) noexcept nogil
 cdef int table_close_block(OpenTable* table, u32 count) noexcept nogil
 cdef bint table_index_ends(const OpenTable* table) noexcept nogil  # its index is as long as it may be
 cdef bint table_full(const OpenTable* table) noexcept nogil  # its frames, its index or its filter are
-cdef bytes table_frames(OpenTable* table)
+cdef bytes table_out(OpenTable* table)
+cdef bytes table_raw_lengths(OpenTable* table)
+cdef int table_settle(OpenTable* table, bytes sizes, bytes codecs) except -1
 cdef list table_payloads(OpenTable* table)
 cdef object table_summary(OpenTable* table, object filter_kind, object dictionary)
 cdef void table_next_chunk(OpenTable* table) noexcept nogil
 cdef void table_start(OpenTable* table) noexcept nogil
 cdef void table_free(OpenTable* table) noexcept nogil
 
-cdef size_t _encode(OpenTable* table, const Blk* blk) noexcept nogil
+cdef size_t _bound(const OpenTable* table, const Blk* blk) noexcept nogil
+cdef size_t _encode(OpenTable* table, const Blk* blk, Room out) noexcept nogil
+cdef int _defer_block(OpenTable* table, const Blk* blk) noexcept nogil
+cdef u64 _frame_bytes(const OpenTable* table) noexcept nogil
 cdef int _append_index(OpenTable* table, const Blk* blk, size_t raw_size, size_t frame_size, int codec) noexcept nogil
-cdef size_t _parity_bytes(const OpenTable* table, size_t frame_size) noexcept nogil
 cdef int _keep_rest(OpenTable* table, u32 first) noexcept nogil
 cdef int _grow_blocks(OpenTable* table) noexcept nogil
 cdef bint _reserve(void** memory, size_t* room, size_t need, size_t width) noexcept nogil

@@ -11,12 +11,11 @@ import cython
 if not cython.compiled:
     raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
 
-from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cython.cimports.libc.stdlib import free, realloc
 from cython.cimports.libc.string import memcpy, memmove, memset
 from cython.cimports.lsmsql.engine.kernel.block_decode_cy import BLOCK_NO_MEMORY
 
-from ...parity_scheme import ParityScheme
 from .chunk import TableSummary, changed_entry
 from .kinds import FilterKind
 from .partitions import PARTITION_ENTRIES, PARTITION_FILTER_BYTES, Partition
@@ -24,27 +23,6 @@ from .partitions import PARTITION_ENTRIES, PARTITION_FILTER_BYTES, Partition
 _BLOCK_OVERHEAD = cython.declare(u64, 27)  # counted for each block against index_bytes
 _PART_ENTRIES = cython.declare(u64, PARTITION_ENTRIES)
 _PART_FILTER = cython.declare(u64, PARTITION_FILTER_BYTES)
-
-
-def table_parity(table, code):
-    """Put that parity behind every frame; ValueError for a code that is none."""
-    ParityScheme.of_code(code)
-    table.parity_code = code
-    if code:
-        parity_prepare(cython.address(table.parity), (code & 31) + 1, ((code >> 5) & 7) + 1)
-    return 0
-
-
-def table_dictionary(table, native, id, level):
-    """Compress with a dictionary, which the caller keeps: its native form, its id."""
-    address: cython.size_t = native.compressing(level)
-    table.scratch.learned = cython.cast(cython.p_void, address)
-    table.scratch.dictionary = id
-    return 0
-
-
-def _parity_bytes(table, frame_size):
-    return table.parity.p * parity_shard(table.parity.d, frame_size) if table.parity_code else 0
 
 
 def table_carry(table, check):
@@ -82,52 +60,56 @@ def table_close_block(table, count):
     """Make a block of the first `count` entries of the builder; what lies behind begins the next -> code."""
     view: Blk = table.builder.view
     blk: cython.pointer[Blk] = cython.address(view)
-    codec: cython.int = 0
-    stored: cython.size_t
-    frame_size: cython.size_t
-    frame: Room
+    sealed: Sealed
     code: cython.int
     view.count = count
-    raw_size: cython.size_t = _encode(table, blk)
+    if table.deferred:
+        code = _defer_block(table, blk)
+        return code if code else _keep_rest(table, count)
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.raw)), cython.address(table.raw_room), _bound(table, blk), 1):
+        return BLOCK_NO_MEMORY
+    raw_size: cython.size_t = _encode(table, blk, table.raw)
     if raw_size == 0:
         return BLOCK_NO_MEMORY
-    room: cython.size_t = frame_room(raw_size)
-    room += _parity_bytes(table, room)
+    room: cython.size_t = sealing_room(cython.address(table.sealing), raw_size)
     if _reserve(cython.cast(cython.pp_void, cython.address(table.out)), cython.address(table.out_room), table.out_size + room, 1):
         return BLOCK_NO_MEMORY
-    if table.overhead:
-        stored = payload_seal(cython.address(table.scratch), table.level, table.raw, raw_size, table.out + table.out_size, cython.address(codec))
-        table.out_size += stored
-    else:
-        frame = table.out + table.out_size
-        stored = frame_seal(cython.address(table.scratch), table.level, table.parity_code, table.raw, raw_size, frame)
-        if stored and table.parity_code:
-            parity_encode(cython.address(table.parity), frame, stored, frame + stored)
-        table.out_size += stored + _parity_bytes(table, stored)
-        codec = frame[4] if stored else 0
-        stored = stored - FRAME_HEADER if stored else 0
-    if stored == 0:
+    if sealing_block(cython.address(table.sealing), table.raw, raw_size, table.out + table.out_size, cython.address(sealed)):
         return BLOCK_NO_MEMORY
-    table.payload_bytes += stored
-    frame_size = FRAME_HEADER + stored + table.overhead
-    code = _append_index(table, blk, raw_size, frame_size + _parity_bytes(table, frame_size), codec)
+    table.out_size += sealed.written
+    table.payload_bytes += sealed.payload
+    code = _append_index(table, blk, raw_size, sealed.frame, sealed.codec)
+    table.settled = table.blocks
     return code if code else _keep_rest(table, count)
 
 
-def _encode(table, blk):
-    """The block into `raw`, in the layout of the table. Returns its size; 0: no memory, or an entry has changed."""
-    rows: cython.bint = table.restart_interval > 0
-    bound: cython.size_t = rows_encode_bound(blk, table.restart_interval, table.hash_ratio) if rows else block_encode_bound(blk)
-    size: cython.size_t
+def _defer_block(table, blk):
+    """The raw block at the end of the chunk; its frame is not known yet -> code."""
+    bound: cython.size_t = _bound(table, blk)
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.out)), cython.address(table.out_room), table.out_size + bound, 1):
+        return BLOCK_NO_MEMORY
+    raw_size: cython.size_t = _encode(table, blk, table.out + table.out_size)
+    if raw_size == 0:
+        return BLOCK_NO_MEMORY
+    table.out_size += raw_size
+    table.payload_bytes += raw_size
+    table.unsettled_raw += raw_size
+    return _append_index(table, blk, raw_size, 0, 0)
+
+
+def _bound(table, blk):
+    """Room that the encoded block may take."""
+    bound: cython.size_t = rows_encode_bound(blk, table.restart_interval, table.hash_ratio) if table.restart_interval else block_encode_bound(blk)
+    return bound + 4 * cython.cast(cython.size_t, blk.count) if table.checked else bound
+
+
+def _encode(table, blk, out):
+    """The block in the layout of the table. Returns its size; 0: an entry has changed."""
+    size: cython.size_t = rows_encode(blk, table.restart_interval, table.hash_ratio, out) if table.restart_interval else block_encode(blk, out)
     fine: u32
-    if table.checked:
-        bound += 4 * cython.cast(cython.size_t, blk.count)
-    if _reserve(cython.cast(cython.pp_void, cython.address(table.raw)), cython.address(table.raw_room), bound, 1):
-        return 0
-    size = rows_encode(blk, table.restart_interval, table.hash_ratio, table.raw) if rows else block_encode(blk, table.raw)
     if not table.checked:
         return size
-    fine = checks_append(blk, table.carried if table.carrying else cython.NULL, table.raw, size)
+    fine = checks_append(blk, table.carried if table.carrying else cython.NULL, out, size)
     if fine < blk.count:
         table.changed = True
         table.changed_at = fine
@@ -209,8 +191,18 @@ def table_index_ends(table):
     return table.top_bytes >= table.index_limit or table.index_bytes // 16 >= table.index_limit
 
 
+def _frame_bytes(table):
+    """Of all blocks; those that are being sealed are taken to shrink as the others did, or not at all."""
+    if table.unsettled_raw == 0:
+        return table.data_bytes
+    if table.settled_raw == 0:
+        return table.unsettled_raw + (table.blocks - table.settled) * (FRAME_HEADER + table.sealing.overhead)
+    rate: cython.double = cython.cast(cython.double, table.data_bytes) / cython.cast(cython.double, table.settled_raw)
+    return table.data_bytes + cython.cast(u64, cython.cast(cython.double, table.unsettled_raw) * rate)
+
+
 def table_full(table):
-    if table.data_bytes >= table.table_bytes or table_index_ends(table):
+    if _frame_bytes(table) >= table.table_bytes or table_index_ends(table):
         return True
     return (table.partition_bytes == 0 or table.full_filter) and _filter_bytes(table) >= table.filter_limit
 
@@ -302,7 +294,8 @@ def table_next_chunk(table):
 
 def table_start(table):
     """Begin another table; its first entries may be in the builder already."""
-    table.blocks = 0
+    table.blocks = table.settled = 0
+    table.settled_raw = table.unsettled_raw = 0
     table.keys = 0
     table.parts = 0
     table.open_bytes = table.open_entries = table.top_bytes = 0
@@ -313,7 +306,7 @@ def table_start(table):
 def table_free(table):
     builder_free(cython.address(table.builder))
     builder_free(cython.address(table.spare))
-    scratch_free(cython.address(table.scratch))
+    sealing_free(cython.address(table.sealing))
     free(table.raw)
     free(table.carried)
     free(table.sizes)
@@ -335,22 +328,40 @@ def table_free(table):
 # --- what Python sees, under the GIL
 
 
-def table_frames(table):
-    """The frames of the chunk."""
+def table_out(table):
+    """What the chunk's blocks are: frames, or raw."""
     return PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.out), table.out_size)
+
+
+def table_raw_lengths(table):
+    """Of the chunk's blocks, u32 each."""
+    count: cython.Py_ssize_t = table.blocks - table.first_block
+    return PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.raw_lengths + table.first_block), 4 * count)
 
 
 def table_payloads(table):
     """The chunk's payloads, to be sealed: (codec, raw length, bytes)."""
-    found: list = []
-    at: cython.p_char = cython.cast(cython.p_char, table.out)
-    n: u32
-    for n in range(table.first_block, table.blocks):
-        frame_size: cython.size_t = parity_frame(table.parity.d, table.parity.p, table.sizes[n]) if table.parity_code else table.sizes[n]
-        size: cython.Py_ssize_t = frame_size - FRAME_HEADER - table.overhead
-        found.append((table.codecs[n], table.raw_lengths[n], PyBytes_FromStringAndSize(at, size)))
-        at += size
-    return found
+    first: u32 = table.first_block
+    return sealing_payloads(
+        cython.address(table.sealing), table.out, table.sizes + first, table.raw_lengths + first, table.codecs + first, table.blocks - first
+    )
+
+
+def table_settle(table, sizes, codecs):
+    """What has become of the next blocks that were handed out raw: the sizes of their frames (u32 each), their codecs."""
+    count: cython.size_t = PyBytes_GET_SIZE(codecs)
+    n: u32 = table.settled
+    i: cython.size_t
+    if cython.cast(cython.size_t, PyBytes_GET_SIZE(sizes)) != 4 * count or count > cython.cast(cython.size_t, table.blocks - n):
+        raise ValueError("there are no such blocks to settle")
+    memcpy(table.sizes + n, PyBytes_AS_STRING(sizes), 4 * count)
+    memcpy(table.codecs + n, PyBytes_AS_STRING(codecs), count)
+    for i in range(n, n + count):
+        table.data_bytes += table.sizes[i]
+        table.settled_raw += table.raw_lengths[i]
+        table.unsettled_raw -= table.raw_lengths[i]
+    table.settled = n + count
+    return 0
 
 
 def table_summary(table, filter_kind, dictionary):
@@ -390,7 +401,7 @@ def table_summary(table, filter_kind, dictionary):
         kind_mask=mask & ~DUPLICATES,
         data_bytes=table.data_bytes,
         raw_bytes=table.raw_bytes,
-        compression_level=table.level,
+        compression_level=table.sealing.level,
         dictionary=dictionary if learned else None,
     )
 

@@ -4,10 +4,10 @@ from .memtable_cy cimport Memtable
 from .merge_cy cimport DONE, FAILED, LIVE, HeadP, Heads, Least, Retention, merge_least, retained
 from .native cimport SLACK, TOMBSTONE, VALUE, Blk, Room, TabP, U32s, U64s, block_key_size, block_value_size, same_key, u32, u64
 from .open_table_cy cimport (
-    OpenTable, table_add_key, table_carry, table_changed, table_close_block, table_dictionary, table_frames, table_free, table_full, table_index_ends,
-    table_next_chunk, table_parity, table_payloads, table_start,
-    table_summary,
+    OpenTable, table_add_key, table_carry, table_changed, table_close_block, table_free, table_full, table_index_ends, table_next_chunk, table_out,
+    table_payloads, table_raw_lengths, table_settle, table_start, table_summary,
 )
+from .sealing_cy cimport BlockSealer, sealing_learn, sealing_set
 from .table_cy cimport Table
 
 ctypedef TabP* Tabs
@@ -53,13 +53,15 @@ cdef class TableStream:
     cdef bint busy
     cdef bint closing
     cdef bint closed
+    cdef bint waiting  # for the summary of the table that has ended to be taken
     cdef int _open_dictionary(self, object dictionary, int level) except -1
     cdef int _begin(self, list sources, list boundaries) except -1
     cdef int _add(self, object source) except -1
     cdef int _check_memtables(self) except -1
     cdef bint _carries(self) except? True
     cdef int _fetch(self) except -1
-    cdef object _chunk(self, object summary)
+    cdef object _next(self)
+    cdef object _chunk(self, bint ends)
     cdef int _run(self) noexcept nogil
     cdef int _gather(self) noexcept nogil
     cdef int _begin_group(self, HeadP head) noexcept nogil

@@ -17,7 +17,7 @@ from cython.cimports.libc.stdlib import calloc, free, malloc, realloc
 from cython.cimports.libc.string import memcpy
 
 from ...errors import UsageError
-from .chunk import Chunk
+from .chunk import Chunk, RawChunk
 from .kinds import FILTER_BYTES, INDEX_BYTES, FilterKind
 from .libraries_cy import native_dictionary
 
@@ -61,11 +61,10 @@ class TableStream:
         restart_interval: cython.int = 0,
         hash_ratio: cython.double = 0,
         checked=False,
+        deferred=False,
     ) -> None:
         if self.sources is not None:
             raise ValueError("the stream has begun")
-        if not 0 <= compression_level <= 22:
-            raise UsageError(f"zstd level must be from 0 to 22, not {compression_level}")
         if not 0 <= restart_interval <= 255 or not 0 <= hash_ratio <= 8:
             raise UsageError(f"restart interval and hash ratio out of range: {restart_interval}, {hash_ratio}")
         self.table.block_bytes = block_bytes
@@ -77,11 +76,10 @@ class TableStream:
         self.table.full_filter = full_filter
         self.table.filter_bits = filter_bits
         self.filter_kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
-        self.table.level = compression_level
-        self.table.overhead = overhead
         self.table.restart_interval = restart_interval
         self.table.hash_ratio = hash_ratio
-        table_parity(cython.address(self.table), parity)
+        self.table.deferred = deferred
+        sealing_set(cython.address(self.table.sealing), compression_level, overhead, parity)
         self._open_dictionary(dictionary, compression_level)
         self.chunk_bytes = chunk_bytes
         self.stale = True
@@ -115,7 +113,7 @@ class TableStream:
             if not level:
                 raise UsageError("a dictionary is of use only to what compresses")
             self.dictionary, self.native = dictionary, native_dictionary(dictionary)
-            table_dictionary(cython.address(self.table), self.native, dictionary.id, level)
+            sealing_learn(cython.address(self.table.sealing), self.native, dictionary.id)
         return 0
 
     def _add(self, source):
@@ -158,6 +156,43 @@ class TableStream:
 
     def next_chunk(self):
         """The next blocks, or None when everything is out. A table's last chunk carries its summary; the next chunk starts another table."""
+        if self.table.deferred:
+            raise ValueError("this stream hands out raw chunks")
+        return self._next()
+
+    @property
+    def deferred(self):
+        return self.table.deferred
+
+    def next_raw(self):
+        """The next blocks, raw, or None when everything is out. Behind a table's last ones, which say so, its summary has to be taken first."""
+        if not self.table.deferred or self.waiting:
+            raise ValueError("this stream hands out no raw chunk now")
+        return self._next()
+
+    def settle(self, sealed) -> None:
+        """What has become of the blocks of the oldest raw chunk that nothing was said of yet."""
+        table_settle(cython.address(self.table), sealed.sizes, sealed.codecs)
+
+    def summary(self):
+        """The summary of the table whose last raw chunk was handed out, all of them being settled."""
+        if not self.waiting or self.table.settled != self.table.blocks:
+            raise ValueError("the table has not ended, or has blocks that are not settled")
+        summary = table_summary(cython.address(self.table), self.filter_kind, self.dictionary)
+        table_start(cython.address(self.table))
+        self.waiting = False
+        return summary
+
+    def sealer(self):
+        """A BlockSealer that makes of raw blocks what this stream would have made of them."""
+        return BlockSealer(
+            compression_level=self.table.sealing.level,
+            dictionary=self.dictionary,
+            overhead=self.table.sealing.overhead,
+            parity=self.table.sealing.parity_code,
+        )
+
+    def _next(self):
         if self.busy:
             raise ValueError("the stream is already executing")
         if self.closed:
@@ -172,19 +207,16 @@ class TableStream:
                 if code == RUN_WANT:
                     self._fetch()
                 elif code == RUN_FAILED:
-                    feed_mend(self.feeds + self.stopped, cython.address(self.table.scratch))
+                    feed_mend(self.feeds + self.stopped, cython.address(self.table.sealing.scratch))
                     self._check_memtables()
             if code == RUN_ERROR:
                 raise table_changed(cython.address(self.table)) or MemoryError("no memory for a table stream")
-            ended = code == RUN_END
             chunk = None
-            if code == RUN_CHUNK:
-                chunk = self._chunk(None)
-            elif code == RUN_TABLE or self.table.blocks:
-                chunk = self._chunk(table_summary(cython.address(self.table), self.filter_kind, self.dictionary))
-                table_start(cython.address(self.table))
-                if code == RUN_TABLE and callable(self.checked):
-                    self.table.checked = self.checked()
+            if code == RUN_CHUNK or code == RUN_TABLE or self.table.blocks:
+                chunk = self._chunk(code != RUN_CHUNK)
+            if code == RUN_TABLE and callable(self.checked):
+                self.table.checked = self.checked()
+            ended = code == RUN_END and not self.waiting
         except BaseException:
             ended = True
             raise
@@ -227,16 +259,24 @@ class TableStream:
         self._check_memtables()
         return 0
 
-    def _chunk(self, summary):
-        frames: bytes = b""
-        payloads: list = []
-        if self.table.overhead:
-            payloads = table_payloads(cython.address(self.table))
+    def _chunk(self, ends):
+        """The finished blocks. ends: they end their table."""
+        table: cython.pointer[OpenTable] = cython.address(self.table)
+        summary = None
+        if table.deferred:
+            chunk = RawChunk(table.first_block, table_out(table), table_raw_lengths(table), ends, table.sealing.scratch.dictionary)
+            self.waiting = ends
+            table_next_chunk(table)
+            return chunk
+        frames: bytes = b"" if table.sealing.overhead else table_out(table)
+        payloads: list = table_payloads(table) if table.sealing.overhead else []
+        first: u32 = table.first_block
+        if ends:
+            summary = table_summary(table, self.filter_kind, self.dictionary)
+            table_start(table)
         else:
-            frames = table_frames(cython.address(self.table))
-        chunk = Chunk(self.table.first_block, frames, payloads, summary, self.table.scratch.dictionary)
-        table_next_chunk(cython.address(self.table))
-        return chunk
+            table_next_chunk(table)
+        return Chunk(first, frames, payloads, summary, table.sealing.scratch.dictionary)
 
     def _free(self):
         n: u32
@@ -304,7 +344,7 @@ class TableStream:
         for n in range(self.count):
             feed = self.feeds + n
             if feed.head.state != LIVE:
-                feed_refill(feed, cython.address(self.table.scratch))
+                feed_refill(feed, cython.address(self.table.sealing.scratch))
             if feed.head.state == LIVE:
                 self.heads[self.live] = cython.address(feed.head)
                 self.live += 1

@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections import deque
 from collections.abc import Callable, Sequence
-from contextlib import suppress
+from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -13,7 +13,7 @@ from ...checksum_policy import ChecksumPolicy
 from ...errors import UsageError
 from ...options import Options
 from ...parity_scheme import ParityScheme
-from ..kernel import Chunk, FilterKind, TableStream, TableSummary
+from ..kernel import FilterKind, TableStream, TableSummary
 from ..kernel.partitions import Partition
 from ..manifest.version import TableRecord
 from ..storage.block_frame import FrameType, seal_frame, seal_many
@@ -21,16 +21,18 @@ from ..storage.compression import Codec
 from ..storage.dictionary import Dictionary
 from ..storage.encryption import OVERHEAD, FileCipher
 from ..storage.filenames import FileKind, file_name
-from ..storage.filesystem import File, FileSystem
+from ..storage.filesystem import File, FileSystem, processors
 from ..storage.keyring import Keyring
 from ..storage.parity import METADATA
 from .blob_files import LinkedBlobFile, pack_blob_files
 from .properties import Properties
 from .range_tombstones import Fragment, pack_fragments, seqno_bounds
+from .sealing import sealed_ahead, sealed_at_once
 from .table_of_contents import Section, SectionType, TableOfContents, mirror_gap, padding
 from .top_index import pack_top_index
 
 _SECTION_LEVEL = 1
+_SEALING_THREADS_MAX = 3
 _BLOOM_LEVEL_MAX = 1  # Tables up to it are merged again soon: building BuRR would cost more than its bits are worth.
 
 
@@ -110,6 +112,7 @@ def table_stream(
         spill_bytes=options.index_spill_bytes if options.index == "adaptive" else 0,
         full_filter=options.filter_layout == "full",
         checked=_checked(options, sink, 0 if callable(level) else level),
+        deferred=sealing_threads(options) > 0,
     )
 
 
@@ -147,11 +150,12 @@ class UnfinishedTable:
         self.size += len(data)
         return len(data)
 
-    def append_chunk(self, chunk: Chunk) -> int:
+    def sealed(self, first_block: int, frames: bytes, payloads: list[tuple[int, int, bytes]], dictionary: int) -> bytes:
+        """See sealing.py."""
         if self.cipher is None:
-            return self.append(chunk.frames)
-        payloads = [(payload, raw_length, codec) for codec, raw_length, payload in chunk.payloads]
-        return self.append(b"".join(seal_many(FrameType.DATA, payloads, chunk.first_block, self.cipher, chunk.dictionary, self.parity)))
+            return frames
+        found = [(payload, raw_length, codec) for codec, raw_length, payload in payloads]
+        return b"".join(seal_many(FrameType.DATA, found, first_block, self.cipher, dictionary, self.parity))
 
     def end_data(self, summary: TableSummary) -> None:
         """Append filter, index, and the dictionary if there is one."""
@@ -262,18 +266,20 @@ class UnfinishedTable:
 def begin_tables(stream: TableStream, sink: TableSink) -> list[UnfinishedTable]:
     """Write data, filter and index of every table of a stream, and leave the files open for `finish_tables`. Errors as `write_tables`."""
     begun: list[UnfinishedTable] = []
-    unfinished: UnfinishedTable | None = None
+
+    def begin() -> UnfinishedTable:
+        begun.append(UnfinishedTable(sink))
+        return begun[-1]
+
+    threads = sealing_threads(sink.options)
     try:
-        while (chunk := stream.next_chunk()) is not None:
-            if unfinished is None:
-                unfinished = UnfinishedTable(sink)
-                begun.append(unfinished)
-            written = unfinished.append_chunk(chunk)
-            if chunk.table is not None:
-                unfinished.end_data(chunk.table)
-                unfinished = None
-            if sink.pace is not None:
-                sink.pace(written)
+        with closing(sealed_ahead(stream, begin, threads) if stream.deferred else sealed_at_once(stream, begin)) as stretches:
+            for file, data, table in stretches:
+                written = file.append(data)
+                if table is not None:
+                    file.end_data(table)
+                if sink.pace is not None:
+                    sink.pace(written)
     except BaseException:
         stream.close()
         discard_tables(begun, sink.fs)
@@ -294,6 +300,13 @@ def discard_tables(begun: Sequence[UnfinishedTable], fs: FileSystem) -> None:
     """Close and remove the files, as far as that is possible."""
     for table in begun:
         table.discard(fs)
+
+
+def sealing_threads(options: Options) -> int:
+    """How many threads seal blocks for each stream beside the one that writes."""
+    if not options.background:
+        return 0
+    return min(processors() - 1, _SEALING_THREADS_MAX) if options.sealing_threads < 0 else options.sealing_threads
 
 
 def filter_kind(options: Options, level: int) -> FilterKind:

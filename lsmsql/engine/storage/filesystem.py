@@ -196,6 +196,11 @@ def at_fork_in_child(callback: Callable[[], None]) -> None:
 at_fork_in_child(_drop_inherited_locks)
 
 
+def processors() -> int:
+    """How many this process may use at once."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
 def lower_thread_priority() -> None:
     """Let every other thread of this process go first: for work that nobody waits for."""
     try:

@@ -12,6 +12,7 @@
     table         Table, Levels, get, get_entry, get_many: point reads over all sources
     scan          Scan: the visible rows of a range, either way
     table_stream  TableStream, SortedRows: flush, compaction and ingest; merged sources in, data frames out
+    sealing       BlockSealer: the last step of that, on any thread
 
 Entries are (user key, seqno, kind, value); order is key ascending, then seqno descending.
 """
@@ -26,6 +27,7 @@ from .filters import build_filter, count_maybe, may_contain
 from .memtable import Batch, Memtable, MemtableArena
 from .record import fill_record_header
 from .scan import Scan
+from .sealing import BlockSealer
 from .table import Levels, Table, get, get_entry, get_many
 from .table_stream import SortedRows, TableStream
 
@@ -33,6 +35,7 @@ __all__ = [
     "Batch",
     "Block",
     "BlockCache",
+    "BlockSealer",
     "Levels",
     "Memtable",
     "MemtableArena",

@@ -6,17 +6,17 @@ import heapq
 import struct
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from itertools import groupby, pairwise
 from operator import itemgetter
 
 import xxhash
 
 from ....errors import UsageError
-from ....parity_scheme import ParityScheme
-from ...storage.block_frame import HEADER_BYTES, FrameType, seal_many
-from ...storage.compression import Codec, compress
+from ...storage.block_frame import HEADER_BYTES
+from ...storage.compression import Codec
 from ...storage.dictionary import Dictionary
-from ..chunk import Chunk, TableSummary, changed_entry
+from ..chunk import Chunk, RawChunk, SealedBlocks, TableSummary, changed_entry
 from ..entry_error import EntryTypeError, pair_of
 from ..kinds import DUPLICATES, FILTER_BYTES, INDEX_BYTES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
 from ..partitions import PARTITION_ENTRIES, PARTITION_FILTER_BYTES, Partition
@@ -26,6 +26,7 @@ from .checksums import block_checks, with_checks
 from .decoded_block import Block
 from .filters import build_filter
 from .memtable import Memtable, Version
+from .sealing import BlockSealer
 from .table import Entry, Table
 
 _ENTRY_OVERHEAD = 8  # counted for each entry against block_bytes
@@ -67,6 +68,7 @@ class _Shape:
     partition_bytes: int
     spill_bytes: int
     full_filter: bool
+    overhead: int
 
 
 @dataclass
@@ -86,11 +88,24 @@ class _OpenTable:
     raw_bytes: int = 0
     data_bytes: int = 0
     index_bytes: int = 0  # of the blocks and their last keys
+    raw_lengths: list[int] = field(default_factory=list)
+    settled: int = 0  # blocks whose frames are known
+    settled_raw: int = 0  # bytes of those, raw
+    unsettled_raw: int = 0  # and of the others
     learned: bool = False  # Some block is compressed with the dictionary.
     ends: list[tuple[int, int]] = field(default_factory=list)  # blocks and hashes before the end of each partition
     top_bytes: int = 0  # of the partitions and their last keys
     open_bytes: int = 0  # of the open partition, as index_bytes
     open_entries: int = 0
+
+    @property
+    def frame_bytes(self) -> int:
+        """Of all blocks; those that are being sealed are taken to shrink as the others did, or not at all."""
+        if not self.unsettled_raw:
+            return self.data_bytes
+        if not self.settled_raw:
+            return self.unsettled_raw + (len(self.sizes) - self.settled) * (HEADER_BYTES + self.shape.overhead)
+        return self.data_bytes + int(self.unsettled_raw * (self.data_bytes / self.settled_raw))
 
     @property
     def filter_bytes(self) -> int:
@@ -109,6 +124,15 @@ class _OpenTable:
     def full(self) -> bool:
         one = not self.shape.partition_bytes or self.shape.full_filter
         return self.index_ends or (one and self.filter_bytes >= self.shape.filter_bytes)
+
+    def settle(self, size: int, codec: int) -> None:
+        """The next block's frame is known."""
+        self.sizes[self.settled] = size
+        self.settled_raw += self.raw_lengths[self.settled]
+        self.unsettled_raw -= self.raw_lengths[self.settled]
+        self.settled += 1
+        self.data_bytes += size
+        self.learned = self.learned or codec == Codec.ZSTD_DICTIONARY
 
     def end_block(self) -> None:
         """Close the open partition if it is long enough."""
@@ -197,6 +221,8 @@ class TableStream:
     checked: whether blocks carry checksums of their entries (checksums.py); may be asked for before each table. Where all sources are memtables
     that have had them since the commit, they are held to those, unless it is asked for or `bottom`; CorruptionError for one that has changed.
     parity: ParityScheme.code of the parity behind each frame, 0 for none; a block with it has to stay below 4 GiB.
+    deferred: blocks are handed out raw (`next_raw`), to be sealed on other threads by what `sealer` gives, and settled in their order, while
+    the stream goes on; chunk_bytes counts raw bytes then. Where tables end depends on what was settled when, so that has to be the same each time.
     """
 
     def __init__(
@@ -223,6 +249,7 @@ class TableStream:
         restart_interval: int = 0,
         hash_ratio: float = 0.0,
         checked: bool | Callable[[], bool] = False,
+        deferred: bool = False,
     ) -> None:
         if not 0 <= restart_interval <= 255 or not 0 <= hash_ratio <= 8:
             raise UsageError(f"restart interval and hash ratio out of range: {restart_interval}, {hash_ratio}")
@@ -231,16 +258,16 @@ class TableStream:
         self._block_bytes = block_bytes
         self._table_bytes = table_bytes
         kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
-        self._shape = _Shape(filter_bits, kind, index_bytes, filter_bytes, partition_bytes, spill_bytes, full_filter)
-        if dictionary is not None and not compression_level:
-            raise UsageError("a dictionary is of use only to what compresses")
-        self._codec = Codec.NONE if not compression_level else Codec.ZSTD if dictionary is None else Codec.ZSTD_DICTIONARY
+        self._shape = _Shape(filter_bits, kind, index_bytes, filter_bytes, partition_bytes, spill_bytes, full_filter, overhead)
+        self._sealing = partial(BlockSealer, compression_level=compression_level, dictionary=dictionary, overhead=overhead, parity=parity)
+        self._sealer = self.sealer()
         self._level = compression_level
         self._dictionary = dictionary
-        self._overhead = overhead
         self._restart_interval = restart_interval
         self._hash_ratio = hash_ratio
-        self._parity = ParityScheme.of_code(parity)
+        self.deferred = deferred
+        self._table = _OpenTable(self._shape)
+        self._waiting = False  # for the summary of the table that has ended to be taken
         self._chunk_bytes = chunk_bytes
         self._ask_checked = checked if callable(checked) else None
         self._checked = checked() if callable(checked) else bool(checked)
@@ -250,26 +277,58 @@ class TableStream:
 
     def next_chunk(self) -> Chunk | None:
         """The next blocks, or None when everything is out. A table's last chunk carries its summary; the next chunk starts another table."""
-        return next(self._chunks, None)
+        if self.deferred:
+            raise ValueError("this stream hands out raw chunks")
+        chunk = next(self._chunks, None)
+        assert not isinstance(chunk, RawChunk)
+        return chunk
+
+    def next_raw(self) -> RawChunk | None:
+        """The next blocks, raw, or None when everything is out. Behind a table's last ones, which say so, its summary has to be taken first."""
+        if not self.deferred or self._waiting:
+            raise ValueError("this stream hands out no raw chunk now")
+        chunk = next(self._chunks, None)
+        assert not isinstance(chunk, Chunk)
+        return chunk
+
+    def settle(self, sealed: SealedBlocks) -> None:
+        """What has become of the blocks of the oldest raw chunk that nothing was said of yet."""
+        table, count = self._table, len(sealed.codecs)
+        if len(sealed.sizes) != 4 * count or count > len(table.sizes) - table.settled:
+            raise ValueError("there are no such blocks to settle")
+        for size, codec in zip(struct.unpack(f"<{count}I", sealed.sizes), sealed.codecs, strict=True):
+            table.settle(size, codec)
+
+    def summary(self) -> TableSummary:
+        """The summary of the table whose last raw chunk was handed out, all of them being settled."""
+        if not self._waiting or self._table.unsettled_raw:
+            raise ValueError("the table has not ended, or has blocks that are not settled")
+        self._waiting = False
+        return self._table.summary(self._level, self._dictionary)
+
+    def sealer(self) -> BlockSealer:
+        """A BlockSealer that makes of raw blocks what this stream would have made of them."""
+        return self._sealing()
 
     def close(self) -> None:
         """Stop early; the tables begun are the caller's to throw away."""
         self._chunks = iter(())
 
-    def _run(self, merged: Iterator[Entry]) -> Iterator[Chunk]:
-        table, rows, size = _OpenTable(self._shape), list[Entry](), 0
-        payloads: list[tuple[int, int, bytes]] = []
+    def _run(self, merged: Iterator[Entry]) -> Iterator[Chunk | RawChunk]:
+        table, rows, size = self._table, list[Entry](), 0
+        blocks: list[tuple[int, int, bytes]] = []
         first_block = 0
         for key, versions in groupby(merged, key=itemgetter(0)):
             kept = self._retained([entry[1:] for entry in versions])
             if not kept:
                 continue
-            if table.data_bytes >= self._table_bytes or table.full:
+            if table.frame_bytes >= self._table_bytes or table.full:
                 if rows:
-                    payloads.append(self._close_block(table, rows))
+                    blocks.append(self._close_block(table, rows))
                     rows, size = [], 0
-                yield self._chunk(first_block, payloads, self._summary(table))
-                table, payloads, first_block = _OpenTable(self._shape), [], 0
+                yield self._chunk(first_block, blocks, True)
+                table = self._table = _OpenTable(self._shape)
+                blocks, first_block = [], 0
                 if self._ask_checked is not None:
                     self._checked = self._ask_checked()
             if not table.hashes:
@@ -279,18 +338,15 @@ class TableStream:
                 rows.append((key, seqno, kind, value))
                 size += len(key) + len(value) + _ENTRY_OVERHEAD
                 if size >= self._block_bytes and (not table.index_ends or size >= self._shape.index_bytes // 4):
-                    payloads.append(self._close_block(table, rows))
+                    blocks.append(self._close_block(table, rows))
                     rows, size = [], 0
-            if sum(len(payload) for _, _, payload in payloads) >= self._chunk_bytes:
-                yield self._chunk(first_block, payloads, None)
-                first_block, payloads = len(table.sizes), []
+            if sum(len(block) for _, _, block in blocks) >= self._chunk_bytes:
+                yield self._chunk(first_block, blocks, False)
+                first_block, blocks = len(table.sizes), []
         if rows:
-            payloads.append(self._close_block(table, rows))
+            blocks.append(self._close_block(table, rows))
         if table.sizes:
-            yield self._chunk(first_block, payloads, self._summary(table))
-
-    def _summary(self, table: _OpenTable) -> TableSummary:
-        return table.summary(self._level, self._dictionary)
+            yield self._chunk(first_block, blocks, True)
 
     def _retained(self, versions: list[Version]) -> list[Version]:
         """The versions of one key that some reader may still need, newest first."""
@@ -313,9 +369,6 @@ class TableStream:
         raw = encode_rows(block, self._restart_interval, self._hash_ratio) if self._restart_interval else encode_block(block)
         if self._checked:
             raw = with_checks(raw, self._checks(block))
-        codec, payload = compress(raw, self._codec, self._level, self._dictionary)
-        size = HEADER_BYTES + len(payload) + self._overhead
-        size += self._parity.parity_length(size)
         duplicates = DUPLICATES if any(a == b for a, b in pairwise(keys)) else 0
         if table.last_keys and table.last_keys[-1] == keys[0]:
             duplicates = DUPLICATES
@@ -323,8 +376,9 @@ class TableStream:
         mask = duplicates
         for kind in set(kinds):
             mask |= 1 << kind
-        table.learned = table.learned or codec == Codec.ZSTD_DICTIONARY
-        table.sizes.append(size)
+        table.sizes.append(0)
+        table.raw_lengths.append(len(raw))
+        table.unsettled_raw += len(raw)
         table.entries.append(len(rows))
         table.minima.append(min(seqnos))
         table.maxima.append(max(seqnos))
@@ -332,10 +386,14 @@ class TableStream:
         table.last_keys.append(keys[-1])
         table.tombstones += sum(kind == Kind.TOMBSTONE for kind in kinds)
         table.raw_bytes += sum(map(len, keys)) + sum(map(len, values))
-        table.data_bytes += size
         table.index_bytes += _BLOCK_OVERHEAD + len(keys[-1])
+        if self.deferred:
+            table.end_block()
+            return 0, len(raw), raw
+        found = self._sealer.payload(raw)
+        table.settle(self._sealer.frame_bytes(found[2]), found[0])
         table.end_block()
-        return codec, len(raw), bytes(payload)
+        return found
 
     def _checks(self, block: Block) -> list[int]:
         checks = block_checks(block)
@@ -345,13 +403,15 @@ class TableStream:
                     raise changed_entry(key)
         return checks
 
-    def _chunk(self, first_block: int, payloads: list[tuple[int, int, bytes]], table: TableSummary | None) -> Chunk:
+    def _chunk(self, first_block: int, blocks: list[tuple[int, int, bytes]], ends: bool) -> Chunk | RawChunk:
         dictionary = self._dictionary.id if self._dictionary else 0
-        if self._overhead:
-            return Chunk(first_block, b"", payloads, table, dictionary)
-        found = [(payload, raw_length, codec) for codec, raw_length, payload in payloads]
-        frames = seal_many(FrameType.DATA, found, first_block, dictionary=dictionary, parity=self._parity)
-        return Chunk(first_block, b"".join(frames), [], table, dictionary)
+        if self.deferred:
+            self._waiting = ends
+            lengths = struct.pack(f"<{len(blocks)}I", *(length for _, length, _ in blocks))
+            return RawChunk(first_block, b"".join(raw for _, _, raw in blocks), lengths, ends, dictionary)
+        frames = b"" if self._sealer.overhead else self._sealer.frames(first_block, blocks)
+        table = self._table.summary(self._level, self._dictionary) if ends else None
+        return Chunk(first_block, frames, blocks if self._sealer.overhead else [], table, dictionary)
 
 
 def _carried(sources: Sequence[Source]) -> Mapping[tuple[bytes, int], int] | None:

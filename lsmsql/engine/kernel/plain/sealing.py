@@ -1,0 +1,56 @@
+"""Raw blocks into frames: compressed, checksummed, with parity; or into payloads, where they are to be encrypted too."""
+
+from __future__ import annotations
+
+from itertools import accumulate, pairwise
+from struct import Struct
+
+from ....errors import UsageError
+from ....parity_scheme import ParityScheme
+from ...storage.block_frame import HEADER_BYTES, FrameType, seal_many
+from ...storage.compression import Codec, compress
+from ...storage.dictionary import Dictionary
+from ..chunk import RawChunk, SealedBlocks
+
+
+class BlockSealer:
+    """Seals the blocks of raw chunks. Arguments as TableStream's."""
+
+    def __init__(self, *, compression_level: int = 0, dictionary: Dictionary | None = None, overhead: int = 0, parity: int = 0) -> None:
+        if not 0 <= compression_level <= 22:
+            raise UsageError(f"zstd level must be from 0 to 22, not {compression_level}")
+        if dictionary is not None and not compression_level:
+            raise UsageError("a dictionary is of use only to what compresses")
+        self.compression_level = compression_level
+        self._codec = Codec.NONE if not compression_level else Codec.ZSTD if dictionary is None else Codec.ZSTD_DICTIONARY
+        self._dictionary = dictionary
+        self.overhead = overhead
+        self._parity = ParityScheme.of_code(parity)
+
+    def payload(self, raw: bytes) -> tuple[int, int, bytes]:
+        """(codec, raw length, payload) of one block."""
+        codec, payload = compress(raw, self._codec, self.compression_level, self._dictionary)
+        return codec, len(raw), bytes(payload)
+
+    def frame_bytes(self, payload: bytes) -> int:
+        """Of the frame of a payload in the file, encryption and parity included."""
+        size = HEADER_BYTES + len(payload) + self.overhead
+        return size + self._parity.parity_length(size)
+
+    def frames(self, first_block: int, payloads: list[tuple[int, int, bytes]]) -> bytes:
+        """The frames of payloads that are not to be encrypted."""
+        found = [(payload, raw_length, codec) for codec, raw_length, payload in payloads]
+        dictionary = self._dictionary.id if self._dictionary else 0
+        return b"".join(seal_many(FrameType.DATA, found, first_block, dictionary=dictionary, parity=self._parity))
+
+    def seal(self, raw_chunk: RawChunk) -> SealedBlocks:
+        """What becomes of a RawChunk's blocks: SealedBlocks. One thread at a time."""
+        raw = raw_chunk.raw
+        lengths = Struct(f"<{len(raw_chunk.lengths) // 4}I").unpack(raw_chunk.lengths)
+        if sum(lengths) != len(raw):
+            raise ValueError("the lengths of the blocks are not those of their chunk")
+        payloads = [self.payload(raw[start:end]) for start, end in pairwise(accumulate(lengths, initial=0))]
+        sizes = Struct(f"<{len(payloads)}I").pack(*(self.frame_bytes(payload) for _, _, payload in payloads))
+        codecs = bytes(codec for codec, _, _ in payloads)
+        frames = b"" if self.overhead else self.frames(raw_chunk.first_block, payloads)
+        return SealedBlocks(frames, payloads if self.overhead else [], sizes, codecs)

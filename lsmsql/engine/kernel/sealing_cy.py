@@ -1,0 +1,158 @@
+# cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
+"""Raw blocks into frames, without the GIL: compressed, checksummed, with parity; plain/sealing.py defines BlockSealer."""
+
+from __future__ import annotations
+
+import cython
+
+if not cython.compiled:
+    raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
+
+from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
+from cython.cimports.libc.stdlib import free, realloc
+from cython.cimports.libc.string import memset
+from cython.cimports.lsmsql.engine.kernel.native import SLACK
+
+from ...errors import UsageError
+from ...parity_scheme import ParityScheme
+from .chunk import SealedBlocks
+from .libraries_cy import native_dictionary
+
+
+def sealing_set(sealing, level, overhead, parity):
+    if not 0 <= level <= 22:
+        raise UsageError(f"zstd level must be from 0 to 22, not {level}")
+    ParityScheme.of_code(parity)
+    sealing.level = level
+    sealing.overhead = overhead
+    sealing.parity_code = parity
+    if parity:
+        parity_prepare(cython.address(sealing.parity), (parity & 31) + 1, ((parity >> 5) & 7) + 1)
+    return 0
+
+
+def sealing_learn(sealing, native, id):
+    address: cython.size_t = native.compressing(sealing.level)
+    sealing.scratch.learned = cython.cast(cython.p_void, address)
+    sealing.scratch.dictionary = id
+    return 0
+
+
+def _parity_bytes(sealing, frame_size):
+    return sealing.parity.p * parity_shard(sealing.parity.d, frame_size) if sealing.parity_code else 0
+
+
+def sealing_room(sealing, raw_size):
+    room: cython.size_t = frame_room(raw_size)
+    return room + _parity_bytes(sealing, room)
+
+
+def sealing_block(sealing, raw, size, out, sealed):
+    stored: cython.size_t
+    sealed.codec = 0
+    if sealing.overhead:
+        stored = payload_seal(cython.address(sealing.scratch), sealing.level, raw, size, out, cython.address(sealed.codec))
+        if stored == 0:
+            return -1
+        sealed.payload = sealed.written = stored
+        sealed.frame = FRAME_HEADER + stored + sealing.overhead
+        sealed.frame += _parity_bytes(sealing, sealed.frame)
+        return 0
+    stored = frame_seal(cython.address(sealing.scratch), sealing.level, sealing.parity_code, raw, size, out)
+    if stored == 0:
+        return -1
+    if sealing.parity_code:
+        parity_encode(cython.address(sealing.parity), out, stored, out + stored)
+    sealed.codec = out[4]
+    sealed.payload = stored - FRAME_HEADER
+    sealed.frame = sealed.written = stored + _parity_bytes(sealing, stored)
+    return 0
+
+
+def sealing_payloads(sealing, out, sizes, raw_lengths, codecs, count):
+    """The payloads of `count` blocks, to be sealed elsewhere: (codec, raw length, bytes)."""
+    found: list = []
+    n: u32
+    for n in range(count):
+        frame_size: cython.size_t = parity_frame(sealing.parity.d, sealing.parity.p, sizes[n]) if sealing.parity_code else sizes[n]
+        size: cython.Py_ssize_t = frame_size - FRAME_HEADER - sealing.overhead
+        found.append((codecs[n], raw_lengths[n], PyBytes_FromStringAndSize(cython.cast(cython.p_char, out), size)))
+        out += size
+    return found
+
+
+def sealing_free(sealing):
+    scratch_free(cython.address(sealing.scratch))
+
+
+@cython.cclass
+class BlockSealer:
+    """Seals the blocks of raw chunks; arguments as plain.sealing.BlockSealer's."""
+
+    def __cinit__(self):
+        memset(cython.address(self.sealing), 0, cython.sizeof(Sealing))
+        self.out = cython.NULL
+
+    def __init__(self, *, compression_level: cython.int = 0, dictionary=None, overhead: cython.size_t = 0, parity: u32 = 0) -> None:
+        if self.busy or self.dictionary is not None:
+            raise ValueError("the sealer is in use")
+        sealing_set(cython.address(self.sealing), compression_level, overhead, parity)
+        if dictionary is not None:
+            if not compression_level:
+                raise UsageError("a dictionary is of use only to what compresses")
+            self.dictionary, self.native = dictionary, native_dictionary(dictionary)
+            sealing_learn(cython.address(self.sealing), self.native, dictionary.id)
+
+    def __dealloc__(self):
+        sealing_free(cython.address(self.sealing))
+        free(self.out)
+
+    def seal(self, raw_chunk):
+        """What becomes of a RawChunk's blocks: SealedBlocks. One thread at a time."""
+        raw: bytes = raw_chunk.raw
+        lengths: bytes = raw_chunk.lengths
+        count: u32 = PyBytes_GET_SIZE(lengths) // 4
+        at: Data = cython.cast(Data, PyBytes_AS_STRING(raw))
+        sizes: bytes = PyBytes_FromStringAndSize(cython.NULL, 4 * cython.cast(cython.Py_ssize_t, count))
+        codecs: bytes = PyBytes_FromStringAndSize(cython.NULL, count)
+        raw_lengths: U32s = cython.cast(U32s, PyBytes_AS_STRING(lengths))
+        found: U32s = cython.cast(U32s, PyBytes_AS_STRING(sizes))
+        used: cython.pointer[u8] = cython.cast(cython.pointer[u8], PyBytes_AS_STRING(codecs))
+        code: cython.int
+        total: cython.size_t = 0
+        n: u32
+        for n in range(count):
+            total += raw_lengths[n]
+        if total != cython.cast(cython.size_t, PyBytes_GET_SIZE(raw)):
+            raise ValueError("the lengths of the blocks are not those of their chunk")
+        if self.busy:
+            raise ValueError("the sealer is in use")
+        self.busy = True
+        with cython.nogil:
+            code = self._run(at, raw_lengths, count, found, used)
+        self.busy = False
+        if code:
+            raise MemoryError("no memory to seal blocks")
+        if self.sealing.overhead:
+            return SealedBlocks(b"", sealing_payloads(cython.address(self.sealing), self.out, found, raw_lengths, used, count), sizes, codecs)
+        return SealedBlocks(PyBytes_FromStringAndSize(cython.cast(cython.p_char, self.out), self.used), [], sizes, codecs)
+
+    def _run(self, raw, lengths, count, sizes, codecs):
+        sealed: Sealed
+        n: u32
+        self.used = 0
+        for n in range(count):
+            need: cython.size_t = self.used + sealing_room(cython.address(self.sealing), lengths[n])
+            if need > self.room:
+                memory: cython.p_void = realloc(self.out, need + need // 2 + SLACK)
+                if memory == cython.NULL:
+                    return -1
+                self.out = cython.cast(Room, memory)
+                self.room = need + need // 2
+            if sealing_block(cython.address(self.sealing), raw, lengths[n], self.out + self.used, cython.address(sealed)):
+                return -1
+            self.used += sealed.written
+            sizes[n] = sealed.frame
+            codecs[n] = sealed.codec
+            raw += lengths[n]
+        return 0
