@@ -62,6 +62,7 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.sealing_cy",
     "lsmsql.engine.kernel.table_cy",
     "lsmsql.engine.kernel.table_stream_cy",
+    "lsmsql.engine.kernel.window_cy",
     "lsmsql.engine.storage.parity_cy",
     "lsmsql.vtab.cursor_cy",
     "lsmsql.vtab.key_codec_cy",

@@ -9,6 +9,7 @@ from typing import Any
 from .checksum_policy import ChecksumPolicy
 from .errors import UsageError
 from .parity_scheme import ParityScheme
+from .prefix_extractor import PrefixExtractor
 
 KIB = 1 << 10
 MIB = 1 << 20
@@ -71,6 +72,9 @@ class Options:
         partition_bytes  of a partitioned index, before compression, at which the next partition begins
         filter_layout   "full", one filter for each SSTable; "partitioned", one for each partition of the index, which must be partitioned; "adaptive"
                         is as the index is
+        prefix          of keys, which filters hold beside the keys, so that a scan within one prefix passes over tables without it: "none";
+                        "fixed:N", the first N bytes; "delimiter:X", all up to the first X, a character or 0xHH. Each table keeps the one that it
+                        was written with
         pin_index, pin_filter  levels, from level 0 on, whose partitions stay in memory once they were read, beside cache_bytes: 0 none, 7 all
         cold_level      tables for this level and deeper ones leave the system's page cache once they are written; 7: none do
         l0_tables       L0 tables that start a compaction;  l0_slowdown, l0_stop: tables at which writers are slowed, stopped
@@ -106,6 +110,7 @@ class Options:
     index_spill_bytes: int = 4 * MIB
     partition_bytes: int = 4 * KIB
     filter_layout: str = "adaptive"
+    prefix: str = "none"
     pin_index: int = 2
     pin_filter: int = 1
     cold_level: int = 7
@@ -134,6 +139,10 @@ class Options:
         if self.kv_check_at == "insert" and 0 not in ChecksumPolicy.parse(self.kv_checksums).levels:
             raise UsageError('option kv_check_at = "insert" needs kv_checksums for level 0, where memory is flushed to')
         self._levels("compression_level", 1, 19)
+        try:
+            PrefixExtractor.parse(self.prefix)
+        except UsageError as error:
+            raise UsageError(f"option prefix: {error}") from None
         for name, low, high in _RANGES:
             self._between(name, low, high)
         if 0 < self.dictionary_bytes < 256:

@@ -94,4 +94,5 @@ def _of_cache(cache: BlockCache) -> Statistics:
         "cache_evictions": cache.evictions,
         "index_partition_reads": cache.index_reads,
         "filter_partition_reads": cache.filter_reads,
+        "prefix_skips": cache.prefix_skips,
     }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from types import ModuleType
 from typing import Any, NoReturn
 
@@ -25,6 +25,7 @@ TREE = 7
 OTHER_TREE = 8
 OVERHEAD = 28
 PARITIES = 0, 0x103, 0x223  # none, xor(4), rs(4,2)
+PREFIXES = 0, 0, 1 << 16 | 2, 1 << 16 | 12, 2 << 16 | ord("/"), 2 << 16  # of fixed length, up to a delimiter
 Entry = tuple[bytes, int, int, bytes]  # key, seqno, kind, value
 
 
@@ -118,13 +119,15 @@ class FinishedTable:
     summary: TableSummary
     sealed: bool = False
     parity: ParityScheme = field(default_factory=ParityScheme)
+    prefix: int = 0
 
-    def open(self, kernels: Any, cache: Any, global_seqno: int = 0, paranoid: bool = True, **pins: bool) -> Any:
+    def open(self, kernels: Any, cache: Any, global_seqno: int = 0, paranoid: bool = True, **pins: Any) -> Any:
         parts = self.summary.partitions
         source = MemorySource(self.frames, self.sealed, self.parity, self.summary.dictionary, parts)
         source.paranoid = paranoid
+        pins.setdefault("prefix", self.prefix)
         if not parts:
-            return kernels.Table(source, self.summary.index, self.summary.filter, self.summary.smallest, cache, global_seqno)
+            return kernels.Table(source, self.summary.index, self.summary.filter, self.summary.smallest, cache, global_seqno, None, **pins)
         filters = [len(part.filter) or 1 for part in parts] if any(part.filter for part in parts) else []
         top = parse_top_index(pack_top_index(parts, [len(part.index) for part in parts], filters))
         return kernels.Table(source, top.index, self.summary.filter, self.summary.smallest, cache, global_seqno, top.partitions, **pins)
@@ -167,7 +170,8 @@ SETTINGS: dict[str, Any] = {"floor": 0, "block_bytes": 300, "table_bytes": 1 << 
 
 
 def make_tables(kernels: Any, sources: Sequence[Any], **settings: Any) -> list[FinishedTable]:
-    return drain(kernels.TableStream(sources, **{**SETTINGS, **settings}), settings.get("parity", 0))[1]
+    made = drain(kernels.TableStream(sources, **{**SETTINGS, **settings}), settings.get("parity", 0))[1]
+    return [replace(table, prefix=settings.get("prefix", 0)) for table in made]
 
 
 def make_arena(kernels: Any, commits: Iterable[tuple[int, Sequence[tuple[bytes, int, bytes]]]], tree: int = TREE) -> Any:

@@ -23,6 +23,7 @@ cdef class BlockCache:
     cdef readonly u64 evictions
     cdef public u64 index_reads  # of partitions
     cdef public u64 filter_reads
+    cdef public u64 prefix_skips
     cdef Blk* spare  # an evicted block's memory, for the next one
     cdef Blk* take(self, size_t need)  # memory for a block (pins 1, in no cache), an evicted one's if it fits; NULL: no memory
     # Into the cache, if it can hold it and the slot is free. passing: what it was before does not count.

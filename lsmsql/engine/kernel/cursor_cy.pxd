@@ -8,7 +8,10 @@ from .native cimport (
     Blk, BlkP, Data, MemTree, MemTreeP, NodeP, Ops, PairP, Room, Tab, TabP, VALUE, block_key, block_key_size, block_lower, block_seqno,
     compare_keys, last_key, last_key_size, same_key, u8, u32, u64, visible_node,
 )
-from .parts_cy cimport part_index, part_unpin
+from .filter_cy cimport filter_probe
+from .libraries_cy cimport hash64
+from .parts_cy cimport part_index, part_may_contain, part_unpin
+from .prefix_cy cimport prefix_of_range
 from .cache_cy cimport KEEP, KEEP_NOT, KEEP_PASSING
 from .table_cy cimport Table, table_block, table_decode_frame, table_decode_payload, table_lower
 
@@ -44,6 +47,7 @@ cdef struct Cursor:
     i64 part  # of a partitioned one: partition to load next
     i64 part_first  # partitions that the range touches
     i64 part_last
+    size_t prefix  # bytes of `lower` that all keys in range begin with, if the partitions' filters can be asked; 0: not
     Tab* tab  # root, or the pinned partition of it; NULL: that has to be loaded
     i64 first  # blocks of tab that the range touches
     i64 last
@@ -82,18 +86,15 @@ cdef bint cursor_plain_block(const Cursor* cursor) noexcept
 cdef void cursor_pass(Cursor* cursor, i64 at) noexcept
 cdef void cursor_free(Cursor* cursor) noexcept
 
-cdef Blk* _load_private(Cursor* cursor, Table table, Scratch* scratch) except NULL
-cdef int _mend(Cursor* cursor, Table table, bytes frame, int code, Scratch* scratch) except -1
-cdef int _read_window(Cursor* cursor, Table table) except -1
-cdef void _close_window(Cursor* cursor) noexcept
 cdef void _settle_forward(Cursor* cursor) noexcept
 cdef void _settle_backward(Cursor* cursor) noexcept
 cdef bint _goes_on_before(Cursor* cursor, Blk* blk, i64 found) noexcept
 cdef void _settle_memtable(Cursor* cursor) noexcept
 cdef void _find_block(Cursor* cursor) noexcept
-cdef bint _wanted(const Cursor* cursor, const Tab* tab, i64 ordinal) noexcept
 cdef int _load_part(Cursor* cursor) except -1
 cdef int _keep(const Cursor* cursor) noexcept
+cdef bint _excluded(Cursor* cursor, Tab* tab, i64 first, i64 last) noexcept
+cdef int _part_excluded(Cursor* cursor, Table table) except -1
 cdef void _enter_blocks(Cursor* cursor, i64 first, i64 last) noexcept
 cdef bint _enter_table(Cursor* cursor) noexcept
 cdef void _release(Cursor* cursor, Blk* blk) noexcept

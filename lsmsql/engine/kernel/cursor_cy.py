@@ -13,11 +13,11 @@ import cython
 if not cython.compiled:
     raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
 
-from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
 from cython.cimports.libc.stdlib import free, realloc
 from cython.cimports.libc.string import memcpy
+from cython.cimports.lsmsql.engine.kernel.window_cy import window_block, window_close, window_wants
 
-_READ_AT_ONCE = cython.declare(u64, 1 << 20)
+_PARTITIONS_ASKED = cython.declare(i64, 2)  # a range with a prefix that touches more has keys in between
 _SHORT = cython.declare(i64, 16)  # blocks of a scan that are cached as those of gets are
 
 
@@ -79,7 +79,7 @@ def cursor_free(cursor):
     free(cursor.saved)
     cursor.saved = cython.NULL
     cursor.saved_room = 0
-    _close_window(cursor)
+    window_close(cursor)
 
 
 # --- moving
@@ -273,27 +273,23 @@ def _find_block(cursor):
                 return
         if cursor.tab != cython.NULL:
             while cursor.first <= cursor.ordinal <= cursor.last:
-                if _wanted(cursor, cursor.tab, cursor.ordinal):
+                if window_wants(cursor, cursor.tab, cursor.ordinal):
                     cursor.head.state = WANT
                     return
                 cursor.ordinal += step
-            _close_window(cursor)
+            window_close(cursor)
             part_unpin(cursor.tab)
             cursor.tab = cython.NULL
             if cursor.root.parts:
                 cursor.part += step
         if cursor.root.parts:
             while cursor.part_first <= cursor.part <= cursor.part_last:
-                if _wanted(cursor, cursor.root, cursor.part):
+                if window_wants(cursor, cursor.root, cursor.part):
                     cursor.head.state = WANT
                     return
                 cursor.part += step
         cursor.root = cython.NULL
         cursor.table += step
-
-
-def _wanted(cursor, tab, ordinal):
-    return tab.min_seqnos[ordinal] <= cursor.seqno and (not cursor.since or tab.max_seqnos[ordinal] > cursor.since)
 
 
 def _enter_table(cursor):
@@ -312,6 +308,9 @@ def _enter_table(cursor):
             last = -1  # Descending the first table tried may lie behind the range; those before it do not.
         else:
             last = min(cython.cast(i64, table_lower(tab, cursor.upper, cursor.upper_size)), last)
+    cursor.prefix = 0
+    if tab.prefix_code and _excluded(cursor, tab, first, last):
+        last = first - 1
     cursor.root = tab
     if tab.parts:
         cursor.part_first = first
@@ -321,6 +320,41 @@ def _enter_table(cursor):
         cursor.tab = tab
         _enter_blocks(cursor, first, last)
     return True
+
+
+def _excluded(cursor, tab, first, last):
+    """Whether a table's filter rules out the prefix that all keys in range have; if it is partitioned, note that its partitions are to be asked."""
+    if last < first or (tab.parts and last - first >= _PARTITIONS_ASKED):
+        return False
+    size: cython.size_t = prefix_of_range(tab.prefix_code, cursor.lower, cursor.lower_size, cursor.upper, cursor.upper_size)
+    if size == 0:
+        return False
+    if tab.parts:
+        cursor.prefix = size
+        return False
+    if filter_probe(cython.address(tab.filter), hash64(cursor.lower, size)):
+        return False
+    cython.cast(Table, tab.owner).cache.prefix_skips += 1
+    return True
+
+
+def _part_excluded(cursor, table):
+    """Whether the partition to load has no key with the prefix: none that begins in it, and none that goes on from the one before."""
+    root: TabP = cursor.root
+    number: i64 = cursor.part
+    size: cython.size_t = cursor.prefix
+    if size == 0:
+        return 0
+    if number and last_key_size(root, number - 1) >= size and same_key(last_key(root, number - 1), size, cursor.lower, size):
+        return 0
+    hash: u64 = hash64(cursor.lower, size)
+    if root.filtered:
+        if part_may_contain(root, table.source, table.cache, number, hash):
+            return 0
+    elif filter_probe(cython.address(root.filter), hash):
+        return 0
+    table.cache.prefix_skips += 1
+    return 1
 
 
 def _enter_blocks(cursor, first, last):
@@ -338,15 +372,20 @@ def _keep(cursor):
 def _load_part(cursor):
     """Fetch the partition that a cursor in want stands before, and stand before a block of it, or behind it."""
     table: Table = cython.cast(Table, cursor.root.owner)
-    tab: TabP = part_index(cursor.root, table.source, table.cache, cython.cast(u32, cursor.part), _keep(cursor))
+    tab: TabP
     first: i64 = 0
-    last: i64 = cython.cast(i64, tab.blocks) - 1
-    cursor.tab = tab
-    if cursor.lower != cython.NULL:
-        first = table_lower(tab, cursor.lower, cursor.lower_size)
-    if cursor.upper != cython.NULL:
-        last = min(cython.cast(i64, table_lower(tab, cursor.upper, cursor.upper_size)), last)
-    _enter_blocks(cursor, first, last)
+    last: i64
+    if _part_excluded(cursor, table):
+        cursor.part += -1 if cursor.descending else 1
+    else:
+        tab = part_index(cursor.root, table.source, table.cache, cython.cast(u32, cursor.part), _keep(cursor))
+        last = cython.cast(i64, tab.blocks) - 1
+        cursor.tab = tab
+        if cursor.lower != cython.NULL:
+            first = table_lower(tab, cursor.lower, cursor.lower_size)
+        if cursor.upper != cython.NULL:
+            last = min(cython.cast(i64, table_lower(tab, cursor.upper, cursor.upper_size)), last)
+        _enter_blocks(cursor, first, last)
     if cursor.descending:
         cursor.at = -1  # Behind everything that is loaded: what may be left is a candidate.
         cursor.end = 0
@@ -370,7 +409,7 @@ def cursor_load(cursor, scratch):
         cursor.loads += 1
         blk = table_block(table, cursor.tab, cython.cast(u32, cursor.ordinal), _keep(cursor))
     else:
-        blk = _load_private(cursor, table, scratch)
+        blk = window_block(cursor, table, scratch)
     cursor.blk = blk
     cursor.blk_tab = cursor.tab
     if cursor.tab.part != cython.NULL:
@@ -409,91 +448,3 @@ def _release(cursor, blk):
         cursor.spare = blk
     else:
         blk_unpin(blk)
-
-
-def _load_private(cursor, table, scratch):
-    """The block to load, decoded into memory of the cursor's own, with one pin."""
-    tab: TabP = cursor.tab
-    ordinal: i64 = cursor.ordinal
-    if cursor.window_tab != tab or not cursor.window_first <= ordinal < cursor.window_last:
-        _read_window(cursor, table)
-    frame: Data = cursor.window + (tab.offsets[ordinal] - tab.offsets[cursor.window_first])
-    size: u32 = tab.sizes[ordinal]
-    blk: BlkP = cursor.spare
-    code: cython.int
-    cursor.spare = cython.NULL
-    if table.encrypted:
-        cursor.spare = blk
-        codec, raw_length, opened = table.source.open(tab.first + ordinal, tab.offsets[ordinal], cython.cast(cython.p_char, frame)[:size])
-        payload: bytes = opened if isinstance(opened, bytes) else bytes(opened)
-        blk = cursor.spare
-        cursor.spare = cython.NULL
-        code = table_decode_payload(tab, ordinal, codec, raw_length, payload, len(payload), scratch, cython.address(blk))
-    else:
-        code = table_decode_frame(tab, ordinal, frame, scratch, cython.address(blk))
-    if code:
-        cursor.spare = blk
-        _mend(cursor, table, cython.cast(cython.p_char, frame)[:size], code, scratch)
-        blk = cursor.spare
-        cursor.spare = cython.NULL
-    return blk
-
-
-def _mend(cursor, table, frame, code, scratch):
-    """Decode the block to load from its frame after repair, into cursor.spare."""
-    blk: BlkP = cython.NULL
-    try:
-        block_mend(table, cursor.tab, cursor.ordinal, frame, code, scratch, cython.address(blk))
-    except BaseException:
-        if blk != cython.NULL:
-            blk_free(blk)
-        raise
-    if cursor.spare != cython.NULL:
-        blk_free(cursor.spare)
-    cursor.spare = blk
-    return 0
-
-
-def _read_window(cursor, table):
-    """Read some blocks, the one to load among them, at once: twice as many each time, up to a MiB."""
-    tab: TabP = cursor.tab
-    first: i64 = cursor.ordinal
-    last: i64 = first + 1
-    limit: i64 = cursor.ahead
-    _close_window(cursor)
-    if cursor.descending:
-        while (
-            last - first < limit
-            and first > cursor.first
-            and _wanted(cursor, tab, first - 1)
-            and tab.offsets[last] - tab.offsets[first - 1] <= _READ_AT_ONCE
-        ):
-            first -= 1
-    else:
-        while (
-            last - first < limit
-            and last <= cursor.last
-            and _wanted(cursor, tab, last)
-            and tab.offsets[last + 1] - tab.offsets[first] <= _READ_AT_ONCE
-        ):
-            last += 1
-    size: u64 = tab.offsets[last] - tab.offsets[first]
-    chunk: bytes = table.source.read(tab.offsets[first], size)
-    if cython.cast(u64, len(chunk)) != size:
-        raise ValueError(f"{len(chunk)} bytes read instead of {size}")
-    Py_INCREF(chunk)
-    cursor.window_owner = cython.cast(cython.p_void, chunk)
-    cursor.window = chunk
-    cursor.window_tab = tab
-    cursor.window_first = first
-    cursor.window_last = last
-    cursor.ahead = min(2 * limit, 1 << 20)
-    return 0
-
-
-def _close_window(cursor):
-    owner: cython.p_void = cursor.window_owner
-    cursor.window_owner = cython.NULL
-    cursor.window_tab = cython.NULL
-    if owner != cython.NULL:
-        Py_DECREF(cython.cast(object, owner))

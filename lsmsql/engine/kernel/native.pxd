@@ -142,6 +142,7 @@ cdef struct Tab:  # an index, whole, top-level or one of its partitions: what th
     u32* part_firsts  # parts + 1: number of each one's first data block
     u64* part_starts  # parts + 1: offset of that in the file
     bint filtered  # each partition has its filter
+    u32 prefix_code  # PrefixExtractor.code of what the filter holds beside the keys, 0: nothing
     bint pin_index  # partitions that were read stay
     bint pin_filter
     Blk* part  # of a partition: the cached block that this lies in, which has to be pinned; NULL: this is the table's own

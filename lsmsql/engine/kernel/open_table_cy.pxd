@@ -4,6 +4,7 @@ from .checksums_cy cimport checks_append
 from .filter_cy cimport filter_build
 from .block_rows_encode_cy cimport rows_encode, rows_encode_bound
 from .libraries_cy cimport hash64
+from .prefix_cy cimport prefix_length
 from .sealing_cy cimport Sealed, Sealing, sealing_block, sealing_free, sealing_payloads, sealing_room
 from .native cimport (
     DUPLICATES, FRAME_HEADER, SLACK, TOMBSTONE, Blk, Data, Room, U32s, U64s, block_key, block_key_size, block_kind, block_seqno, block_value,
@@ -19,6 +20,7 @@ cdef struct OpenTable:
     u64 partition_bytes  # 0: no partitions
     u64 spill_bytes
     bint full_filter
+    u32 prefix_code  # PrefixExtractor.code, 0: none
     u32 filter_bits
     u32 restart_interval  # of rows; 0: columns
     double hash_ratio
@@ -62,8 +64,12 @@ cdef struct OpenTable:
     u64 open_entries
     u64 top_bytes  # of the partitions and their last keys
     # -- the table
-    U64s hashes
+    U64s hashes  # of the keys, and of their prefixes
+    size_t hash_count
     size_t keys
+    Room prefix  # of the last key that had one
+    size_t prefix_size  # 0: none in the open partition
+    size_t prefix_room
     size_t hash_room
     Room smallest
     u32 smallest_size
@@ -104,6 +110,8 @@ cdef int _grow_blocks(OpenTable* table) noexcept nogil
 cdef bint _reserve(void** memory, size_t* room, size_t need, size_t width) noexcept nogil
 cdef bint _resize(void** memory, size_t size) noexcept nogil
 cdef bytes _index(OpenTable* table, u32 first, u32 end)
+cdef int _add_hash(OpenTable* table, Data key, size_t size) noexcept nogil
+cdef int _add_prefix(OpenTable* table, Data key, size_t size) noexcept nogil
 cdef u64 _filter_bytes(const OpenTable* table) noexcept nogil
 cdef bint _spills(const OpenTable* table) noexcept nogil
 cdef int _end_block(OpenTable* table, u32 key_size) noexcept nogil

@@ -47,13 +47,29 @@ def table_add_key(table, key, size):
             return BLOCK_NO_MEMORY
         memcpy(table.smallest, key, size)
         table.smallest_size = size
-    if table.keys == table.hash_room and _reserve(
-        cython.cast(cython.pp_void, cython.address(table.hashes)), cython.address(table.hash_room), table.keys + 1, 8
-    ):
-        return BLOCK_NO_MEMORY
-    table.hashes[table.keys] = hash64(key, size)
     table.keys += 1
+    code: cython.int = _add_hash(table, key, size)
+    return _add_prefix(table, key, size) if code == 0 and table.prefix_code else code
+
+
+def _add_hash(table, key, size):
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.hashes)), cython.address(table.hash_room), table.hash_count + 1, 8):
+        return BLOCK_NO_MEMORY
+    table.hashes[table.hash_count] = hash64(key, size)
+    table.hash_count += 1
     return 0
+
+
+def _add_prefix(table, key, size):
+    """The prefix of a key, if it is not that of the key before; the key itself is there already."""
+    length: cython.size_t = prefix_length(table.prefix_code, key, size)
+    if length == 0 or same_key(table.prefix, table.prefix_size, key, length):
+        return 0
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.prefix)), cython.address(table.prefix_room), length, 1):
+        return BLOCK_NO_MEMORY
+    memcpy(table.prefix, key, length)
+    table.prefix_size = length
+    return _add_hash(table, key, length) if length < size else 0
 
 
 def table_close_block(table, count):
@@ -161,7 +177,7 @@ def _append_index(table, blk, raw_size, frame_size, codec):
 def _end_block(table, key_size):
     """Close the open partition if it is long enough -> code."""
     n: u32 = table.parts
-    keys: u64 = table.keys - (table.ends[2 * n - 1] if n else 0)
+    keys: u64 = table.hash_count - (table.ends[2 * n - 1] if n else 0)
     table.open_bytes += _BLOCK_OVERHEAD + key_size
     table.open_entries += table.entries[table.blocks - 1]
     if table.open_bytes < table.partition_bytes and table.open_entries < _PART_ENTRIES and keys * table.filter_bits // 8 < _PART_FILTER:
@@ -174,7 +190,8 @@ def _end_partition(table, key_size):
     if _reserve(cython.cast(cython.pp_void, cython.address(table.ends)), cython.address(table.ends_room), 2 * n + 2, 8):
         return BLOCK_NO_MEMORY
     table.ends[2 * n] = table.blocks
-    table.ends[2 * n + 1] = table.keys
+    table.ends[2 * n + 1] = table.hash_count
+    table.prefix_size = 0  # A partition's filter has the prefixes of all keys that begin in it.
     table.parts = n + 1
     table.top_bytes += _BLOCK_OVERHEAD + key_size
     table.open_bytes = table.open_entries = 0
@@ -182,7 +199,7 @@ def _end_partition(table, key_size):
 
 
 def _filter_bytes(table):
-    return table.keys * table.filter_bits // 8
+    return table.hash_count * table.filter_bits // 8
 
 
 def table_index_ends(table):
@@ -296,7 +313,7 @@ def table_start(table):
     """Begin another table; its first entries may be in the builder already."""
     table.blocks = table.settled = 0
     table.settled_raw = table.unsettled_raw = 0
-    table.keys = 0
+    table.keys = table.hash_count = table.prefix_size = 0
     table.parts = 0
     table.open_bytes = table.open_entries = table.top_bytes = 0
     table.total = table.tombstones = table.raw_bytes = table.data_bytes = table.index_bytes = 0
@@ -320,6 +337,7 @@ def table_free(table):
     free(table.last_keys)
     free(table.hashes)
     free(table.ends)
+    free(table.prefix)
     free(table.smallest)
     free(table.out)
     memset(table, 0, cython.sizeof(OpenTable))
@@ -384,7 +402,7 @@ def table_summary(table, filter_kind, dictionary):
     made: bytes = b""
     partitions: tuple = _partitions(table, kind) if _spills(table) else ()
     if table.full_filter or not partitions:
-        made = filter_build(kind, table.hashes, table.keys, table.filter_bits)
+        made = filter_build(kind, table.hashes, table.hash_count, table.filter_bits)
     return TableSummary(
         index=b"" if partitions else _index(table, 0, table.blocks),
         filter=made,

@@ -35,6 +35,7 @@ from cython.cimports.lsmsql.engine.kernel.index_cy import index_fill, index_need
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.parts_cy import part_index, part_may_contain, part_unpin
 
+from ...prefix_extractor import PrefixExtractor
 from ..storage.compression import decompress
 from .block_cy import decode_block
 from .libraries_cy import native_dictionary
@@ -209,6 +210,7 @@ class Table:
         partitions=None,
         pin_index=False,
         pin_filter=False,
+        prefix: u32 = 0,
     ) -> None:
         tab: TabP = cython.address(self.tab)
         first: bytes = bytes(smallest)
@@ -223,6 +225,7 @@ class Table:
         self._filter = bytes(filter_bytes)
         filter_open(cython.cast(Data, PyBytes_AS_STRING(self._filter)), PyBytes_GET_SIZE(self._filter), cython.address(tab.filter))
         self._open_index(bytes(index), global_seqno, partitions)
+        tab.prefix_code = PrefixExtractor.of_code(prefix).code
         tab.pin_index = pin_index
         tab.pin_filter = pin_filter
         tab.smallest = cython.cast(Room, malloc(PyBytes_GET_SIZE(first) + SLACK))

@@ -17,6 +17,7 @@ from cython.cimports.libc.stdlib import calloc, free, malloc, realloc
 from cython.cimports.libc.string import memcpy
 
 from ...errors import UsageError
+from ...prefix_extractor import PrefixExtractor
 from .chunk import Chunk, RawChunk
 from .kinds import FILTER_BYTES, INDEX_BYTES, FilterKind
 from .libraries_cy import native_dictionary
@@ -58,6 +59,7 @@ class TableStream:
         partition_bytes: u64 = 0,
         spill_bytes: u64 = 0,
         full_filter=False,
+        prefix: u32 = 0,
         restart_interval: cython.int = 0,
         hash_ratio: cython.double = 0,
         checked=False,
@@ -74,6 +76,7 @@ class TableStream:
         self.table.partition_bytes = partition_bytes
         self.table.spill_bytes = spill_bytes
         self.table.full_filter = full_filter
+        self.table.prefix_code = PrefixExtractor.of_code(prefix).code
         self.table.filter_bits = filter_bits
         self.filter_kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
         self.table.restart_interval = restart_interval

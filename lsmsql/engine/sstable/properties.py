@@ -8,6 +8,7 @@ from typing import Any
 
 from ...options import BLOCK_LAYOUTS
 from ...parity_scheme import ParityScheme
+from ...prefix_extractor import PrefixExtractor
 from ..kernel.kinds import SEQNO_MAX
 from ..manifest.tagged_fields import pack_fields, pack_number, pack_numbers, unpack_number, unpack_numbers, unpack_single
 
@@ -61,6 +62,7 @@ class Properties:
     partitions: int  # of the index, 0 if it is one block
     partition_bytes: int  # raw, at which they were closed
     kv_checksums: int  # 1: blocks carry a checksum of every entry
+    prefix: str  # PrefixExtractor of what the filter holds beside the keys
 
     def pack(self) -> bytes:
         return pack_fields(PROPERTIES_FORMAT, [(tag, _pack(getattr(self, name))) for tag, name in _TAGS.items()])
@@ -79,6 +81,7 @@ def parse_properties(data: bytes) -> Properties:
     if properties.sentinel > 1 or (properties.sentinel and (not properties.range_tombstones or properties.entries != 1)):
         raise ValueError("a sentinel that stands for nothing")
     ParityScheme.of_code(properties.parity)
+    PrefixExtractor.parse(properties.prefix)
     return properties
 
 

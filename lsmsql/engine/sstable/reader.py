@@ -9,6 +9,7 @@ from typing import NoReturn, TypeVar
 
 from ...errors import ClosedError, CorruptionError
 from ...parity_scheme import ParityScheme
+from ...prefix_extractor import PrefixExtractor
 from ..kernel import BlockCache, Table
 from ..manifest.version import TableRecord
 from ..storage.block_frame import FrameType, open_frame, open_payload
@@ -325,6 +326,7 @@ def _kernel_table(source: TableFile, record: TableRecord, cache: BlockCache, pin
         partitions=source.top.partitions if source.top else None,
         pin_index=pin_index,
         pin_filter=pin_filter,
+        prefix=PrefixExtractor.parse(source.properties.prefix).code,
     )
     if filter_bytes:
         try:

@@ -13,6 +13,7 @@ from ...checksum_policy import ChecksumPolicy
 from ...errors import UsageError
 from ...options import Options
 from ...parity_scheme import ParityScheme
+from ...prefix_extractor import PrefixExtractor
 from ..kernel import FilterKind, TableStream, TableSummary
 from ..kernel.partitions import Partition
 from ..manifest.version import TableRecord
@@ -113,6 +114,7 @@ def table_stream(
         full_filter=options.filter_layout == "full",
         checked=_checked(options, sink, 0 if callable(level) else level),
         deferred=sealing_threads(options) > 0,
+        prefix=PrefixExtractor.parse(options.prefix).code,
     )
 
 
@@ -388,4 +390,5 @@ def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, 
         partitions=len(summary.partitions),
         partition_bytes=sink.options.partition_bytes,
         kv_checksums=int(table.checked),
+        prefix=sink.options.prefix,
     )

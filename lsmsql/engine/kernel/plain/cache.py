@@ -26,7 +26,8 @@ class BlockCache:
     were last met go round again. Partitions go to the main queue, as if they had been read already. What a long scan
     reads is always fresh.
 
-    used: bytes. hits, misses: of data blocks; index_reads, filter_reads: of partitions.
+    used: bytes. hits, misses: of data blocks; index_reads, filter_reads: of partitions. prefix_skips: tables, or partitions, that a scan did
+    not look at since their filter excludes its prefix.
     """
 
     def __init__(self, capacity: int) -> None:
@@ -37,6 +38,7 @@ class BlockCache:
         self.evictions = 0
         self.index_reads = 0
         self.filter_reads = 0
+        self.prefix_skips = 0
         self._fresh: OrderedDict[Place, _Entry] = OrderedDict()
         self._main: OrderedDict[Place, _Entry] = OrderedDict()
         self._fresh_bytes = 0
@@ -65,6 +67,10 @@ class BlockCache:
                 self.index_reads += 1
             else:
                 self.filter_reads += 1
+
+    def count_skip(self) -> None:
+        with self._lock:
+            self.prefix_skips += 1
 
     def add(self, table: int, ordinal: int, block: Any, size: int, passing: bool = False) -> None:
         """passing: for a long scan."""

@@ -11,6 +11,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 
 import xxhash
 
+from ....prefix_extractor import PrefixExtractor
 from ...storage.compression import decompress
 from ...storage.dictionary import Dictionary
 from ..entry_error import EntryTypeError
@@ -25,6 +26,7 @@ from .memtable import Group, Memtable, Version
 
 Entry = tuple[bytes, int, int, bytes]  # user key, seqno, kind, value
 _READ_AT_ONCE = 1 << 20
+_PARTITIONS_ASKED = 2  # a range with a prefix that touches more has keys in between
 _SHORT = 16  # blocks of a scan that are cached as those of gets are
 T = TypeVar("T")
 
@@ -59,7 +61,7 @@ class Table:
     index, filter_bytes: raw section contents (docs/formats.md); ValueError, naming the check, when they are malformed.
     smallest: the first user key (from the properties). global_seqno is added to the seqnos in the file (ingested tables hold zeros).
     partitions: of a table whose index is partitioned; `index` is then that of the partitions. pin_index, pin_filter: partitions, once read, stay in
-    memory, outside the cache.
+    memory, outside the cache. prefix: PrefixExtractor.code of what the filter holds beside the keys.
     """
 
     def __init__(
@@ -73,6 +75,7 @@ class Table:
         partitions: Partitions | None = None,
         pin_index: bool = False,
         pin_filter: bool = False,
+        prefix: int = 0,
     ) -> None:
         self.source = source
         self.cache = cache
@@ -87,6 +90,7 @@ class Table:
         self._firsts = list(accumulate(partitions.blocks, initial=0)) if partitions is not None else [0, top.blocks]
         self._starts = list(accumulate(partitions.data_bytes, initial=0)) if partitions is not None else [0, top.offsets[-1]]
         self._pinned: dict[int, Any] = {}
+        self._prefix = PrefixExtractor.of_code(prefix)
         self._pins = pin_index, pin_filter
         self.blocks = self._firsts[-1]
         self.entries = sum(top.entries)
@@ -228,8 +232,12 @@ class Table:
     def _entries(self, lower: bytes | None, upper: bytes | None, since: int, reverse: bool, keep: bool) -> Iterator[Entry]:
         step, loads = -1 if reverse else 1, 0
         first = self._piece_of(lower) if lower is not None else 0
-        last = self._piece_of(upper) if upper is not None else len(self._firsts) - 2
-        for number in range(first, min(last + 1, len(self._firsts) - 1))[::step]:
+        last = min(self._piece_of(upper) if upper is not None else len(self._firsts), len(self._firsts) - 2)
+        prefix = self._prefix.prefix_of_range(lower, upper) if last - first < _PARTITIONS_ASKED else None
+        for number in range(first, last + 1)[::step]:
+            if prefix is not None and not self._may_have_prefix(number, prefix):
+                self.cache.count_skip()
+                continue
             if since and self.partitions and self._top.max_seqnos[number] <= since:
                 continue
             index = self._piece(number, keep, loads > _SHORT)
@@ -240,6 +248,12 @@ class Table:
                     loads += 1
                     block = self._block(index, ordinal, keep, loads > _SHORT)
                     yield from list(zip(block.keys(), block.seqnos(), block.kinds(), block.values(), strict=True))[::step]
+
+    def _may_have_prefix(self, number: int, prefix: bytes) -> bool:
+        """Whether a piece may hold a key with that prefix: one that begins in it, or goes on from the piece before."""
+        if number and self._top.last_keys[number - 1].startswith(prefix):
+            return True
+        return self._may_contain(number, xxhash.xxh3_64_intdigest(prefix))
 
     def release(self) -> None:
         """Forget the cached blocks (the table is no longer in any version)."""

@@ -13,6 +13,7 @@ from operator import itemgetter
 import xxhash
 
 from ....errors import UsageError
+from ....prefix_extractor import PrefixExtractor
 from ...storage.block_frame import HEADER_BYTES
 from ...storage.compression import Codec
 from ...storage.dictionary import Dictionary
@@ -69,6 +70,7 @@ class _Shape:
     spill_bytes: int
     full_filter: bool
     overhead: int
+    prefix: PrefixExtractor
 
 
 @dataclass
@@ -97,6 +99,8 @@ class _OpenTable:
     top_bytes: int = 0  # of the partitions and their last keys
     open_bytes: int = 0  # of the open partition, as index_bytes
     open_entries: int = 0
+    keys: int = 0
+    prefix: bytes | None = None  # of the last key that had one, in the open partition
 
     @property
     def frame_bytes(self) -> int:
@@ -134,6 +138,18 @@ class _OpenTable:
         self.data_bytes += size
         self.learned = self.learned or codec == Codec.ZSTD_DICTIONARY
 
+    def add_key(self, key: bytes) -> None:
+        """A user key, which the filter is to have, and its prefix if that is not the one of the key before."""
+        if not self.keys:
+            self.smallest = key
+        self.keys += 1
+        self.hashes.append(xxhash.xxh3_64_intdigest(key))
+        prefix = self.shape.prefix.prefix_of(key)
+        if prefix is not None and prefix != self.prefix:
+            self.prefix = prefix
+            if prefix != key:
+                self.hashes.append(xxhash.xxh3_64_intdigest(prefix))
+
     def end_block(self) -> None:
         """Close the open partition if it is long enough."""
         shape = self.shape
@@ -150,6 +166,7 @@ class _OpenTable:
         self.ends.append((len(self.sizes), len(self.hashes)))
         self.top_bytes += _BLOCK_OVERHEAD + len(self.last_keys[-1])
         self.open_bytes = self.open_entries = 0
+        self.prefix = None  # A partition's filter has the prefixes of all keys that begin in it.
 
     def _index(self, first: int, last: int) -> bytes:
         """The raw index of some of the blocks."""
@@ -191,7 +208,7 @@ class _OpenTable:
             largest=self.last_keys[-1],
             blocks=count,
             entries=sum(self.entries),
-            keys=len(self.hashes),
+            keys=self.keys,
             tombstones=self.tombstones,
             min_seqno=min(self.minima),
             max_seqno=max(self.maxima),
@@ -216,6 +233,7 @@ class TableStream:
     partition_bytes: raw index at which a partition is closed; 0, no index is partitioned. Else one of more than spill_bytes is, and then index_bytes
     is about the top-level index, and 16 times that about the partitions together. full_filter: there is one filter all the same; else each
     partition has its own, and a table whose filter would reach filter_bytes is partitioned too.
+    prefix: PrefixExtractor.code of the prefixes that filters hold beside the keys.
     restart_interval: 1 to 255, blocks are rows; 0, blocks are columns. hash_ratio: of rows, buckets for each entry.
     overhead: bytes that sealing adds to each frame's payload; 0 means no encryption, and chunks carry finished frames.
     checked: whether blocks carry checksums of their entries (checksums.py); may be asked for before each table. Where all sources are memtables
@@ -246,6 +264,7 @@ class TableStream:
         partition_bytes: int = 0,
         spill_bytes: int = 0,
         full_filter: bool = False,
+        prefix: int = 0,
         restart_interval: int = 0,
         hash_ratio: float = 0.0,
         checked: bool | Callable[[], bool] = False,
@@ -258,7 +277,8 @@ class TableStream:
         self._block_bytes = block_bytes
         self._table_bytes = table_bytes
         kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
-        self._shape = _Shape(filter_bits, kind, index_bytes, filter_bytes, partition_bytes, spill_bytes, full_filter, overhead)
+        prefixes = PrefixExtractor.of_code(prefix)
+        self._shape = _Shape(filter_bits, kind, index_bytes, filter_bytes, partition_bytes, spill_bytes, full_filter, overhead, prefixes)
         self._sealing = partial(BlockSealer, compression_level=compression_level, dictionary=dictionary, overhead=overhead, parity=parity)
         self._sealer = self.sealer()
         self._level = compression_level
@@ -331,9 +351,7 @@ class TableStream:
                 blocks, first_block = [], 0
                 if self._ask_checked is not None:
                     self._checked = self._ask_checked()
-            if not table.hashes:
-                table.smallest = key
-            table.hashes.append(xxhash.xxh3_64_intdigest(key))
+            table.add_key(key)
             for seqno, kind, value in kept:
                 rows.append((key, seqno, kind, value))
                 size += len(key) + len(value) + _ENTRY_OVERHEAD
