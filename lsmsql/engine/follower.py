@@ -204,6 +204,8 @@ class Follower:
                 self._tables[record.file_id] = table
                 self.opened += 1
                 require_known(table, version)
+            else:
+                self._tables[record.file_id].pin(record.level < self.options.pin_index, record.level < self.options.pin_filter)
 
     def _open_wals(self, version: Version) -> None:
         tails: dict[int, WalTail] = {}

@@ -164,6 +164,8 @@ class VersionLine:
                     close_table(table)
                 raise
             self._tables.update(opened)
+            for record in edit.added:  # A table that only moved to another level is open already.
+                self._tables[record.file_id].pin(record.level < self.options.pin_index, record.level < self.options.pin_filter)
             kept = {record.file_id for record in version.tables()}
             gone = [(file_id, table) for file_id, table in self._tables.items() if file_id not in kept]
             self._publish(version, retire, begin)

@@ -143,7 +143,13 @@ def test_pinned_partitions_stay_without_a_cache(kernels: Any) -> None:
         assert list(kernels.Scan([], levels, None, None, LAST, reverse=True)) == ROWS[::-1]
     assert reads(table)[:2] == (table.partitions, table.partitions)
     assert table.cache.used == 0
+    table.cache.capacity = 1 << 20
+    table.pin(False, True)
+    assert table.cache.used > 0
+    assert list(kernels.Scan([], levels, None, None, LAST)) == ROWS
+    assert reads(table)[0] == table.partitions, "what was pinned is in the cache now"
     table.release()
+    assert table.cache.used == 0
     assert kernels.get([], levels, ROWS[5][0], LAST) == ROWS[5][1]
     assert reads(table)[:2] == (table.partitions + 1, table.partitions + 1), "released ones are read again"
 

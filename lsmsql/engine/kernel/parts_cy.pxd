@@ -29,6 +29,8 @@ cdef Tab* part_index(Tab* root, object source, BlockCache cache, u32 number, int
 # Whether a partition of the filter rules a hash out (0) or not (1).
 cdef int part_may_contain(Tab* root, object source, BlockCache cache, u32 number, u64 hash) except -1
 
+cdef void part_release(Tab* root, BlockCache cache, size_t slot) noexcept  # a partition that is kept for as long as its table, to the cache
+
 cdef void _settle(Tab* root, BlockCache cache, Blk* blk, size_t slot, bint pin, int keep) noexcept
 
 cdef class _Opener:  # what a source calls with the raw bytes

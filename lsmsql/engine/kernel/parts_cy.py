@@ -124,6 +124,15 @@ def part_may_contain(root, source, cache, number, hash):
     return filter_probe(part_filter(blk), hash)
 
 
+def part_release(root, cache, slot):
+    blk: BlkP = root.cached[slot]
+    if blk != cython.NULL and blk.ring == U32_MAX:
+        root.cached[slot] = cython.NULL
+        blk.table = cython.NULL
+        cache.add(blk, root, slot, False)
+        blk_unpin(blk)
+
+
 def _settle(root, cache, blk, slot, pin, keep):
     """Keep a partition that was read, which has the caller's pin, for as long as its table, or as the cache likes."""
     if pin:

@@ -33,7 +33,7 @@ from cython.cimports.lsmsql.engine.kernel.filter_cy import filter_open, filter_p
 from cython.cimports.lsmsql.engine.kernel.frame_cy import Framed, Scratch, frame_check, payload_decode, scratch_free
 from cython.cimports.lsmsql.engine.kernel.index_cy import index_fill, index_need
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
-from cython.cimports.lsmsql.engine.kernel.parts_cy import part_index, part_may_contain, part_unpin
+from cython.cimports.lsmsql.engine.kernel.parts_cy import part_index, part_may_contain, part_release, part_unpin
 
 from ...prefix_extractor import PrefixExtractor
 from ..storage.compression import decompress
@@ -451,6 +451,18 @@ class Table:
             return decompress(payload, codec, raw_length, self.source.dictionary)
         except ValueError as error:
             self.source.damaged(offset, str(error))
+
+    def pin(self, index, filter) -> None:
+        """Keep partitions that are read from now on; those that were kept go over to the cache where they are not to be any more."""
+        tab: TabP = cython.address(self.tab)
+        n: u32
+        tab.pin_index = index
+        tab.pin_filter = filter
+        for n in range(tab.parts):
+            if not index:
+                part_release(tab, self.cache, cython.cast(cython.size_t, tab.data_blocks) + n)
+            if not filter:
+                part_release(tab, self.cache, cython.cast(cython.size_t, tab.data_blocks) + tab.parts + n)
 
     def release(self) -> None:
         """Forget the cached blocks (the table is no longer in any version)."""

@@ -89,7 +89,7 @@ class Table:
         self.partitions = top.blocks if partitions is not None else 0
         self._firsts = list(accumulate(partitions.blocks, initial=0)) if partitions is not None else [0, top.blocks]
         self._starts = list(accumulate(partitions.data_bytes, initial=0)) if partitions is not None else [0, top.offsets[-1]]
-        self._pinned: dict[int, Any] = {}
+        self._pinned: dict[int, tuple[Any, int]] = {}  # with its size
         self._prefix = PrefixExtractor.of_code(prefix)
         self._pins = pin_index, pin_filter
         self.blocks = self._firsts[-1]
@@ -162,12 +162,12 @@ class Table:
         passing: bool = False,
     ) -> Any:
         """A parsed partition, from where it is kept under `slot`, or read."""
-        found = self._pinned.get(slot) or self.cache.part(id(self), slot)
+        found = self._pinned[slot][0] if slot in self._pinned else self.cache.part(id(self), slot)
         if found is None:
             found, size = read(number, partial(parse, number))
             self.cache.count_part(slot)
             if self._pins[slot % 2 == 0]:
-                self._pinned[slot] = found
+                self._pinned[slot] = found, size
             elif keep:
                 self.cache.add(id(self), slot, found, size, passing)
         return found
@@ -254,6 +254,14 @@ class Table:
         if number and self._top.last_keys[number - 1].startswith(prefix):
             return True
         return self._may_contain(number, xxhash.xxh3_64_intdigest(prefix))
+
+    def pin(self, index: bool, filter: bool) -> None:
+        """Keep partitions that are read from now on; those that were kept go over to the cache where they are not to be any more."""
+        self._pins = index, filter
+        for slot, (found, size) in list(self._pinned.items()):
+            if not self._pins[slot % 2 == 0]:
+                self.cache.add(id(self), slot, found, size)
+                del self._pinned[slot]
 
     def release(self) -> None:
         """Forget the cached blocks (the table is no longer in any version)."""
