@@ -34,7 +34,7 @@ DATABASES: dict[str, tuple[Options, str | bytes | None]] = {
     "key": (Options(compression_level=(1, 5), **SMALL), KEY),  # type: ignore[arg-type]
     "parity": (Options(parity="rs(4,2)", filter="burr", compression="none", **SMALL), None),  # type: ignore[arg-type]
     "rows": (Options(block_layout="rows", restart_interval=4, kv_checksums="all", compression="none", **SMALL), None),  # type: ignore[arg-type]
-    "partitioned": (Options(index="partitioned", partition_bytes=100, compression_level=3, **SMALL), KEY),  # type: ignore[arg-type]
+    "partitioned": (Options(index="partitioned", partition_bytes=100, prefix="fixed:4", compression_level=3, **SMALL), KEY),  # type: ignore[arg-type]
 }
 """Name -> options and key."""
 

@@ -115,6 +115,13 @@ def test_random_options_do_not_show(seed: int) -> None:
         level_ratio=dice.choice((2, 10)),
         manifest_bytes=dice.choice((0, 300, 100_000)),
         filter=dice.choice(("auto", "bloom", "burr", "none")),
+        index=dice.choice(("adaptive", "full", "partitioned")),
+        index_spill_bytes=dice.choice((0, 200, 1 << 22)),
+        partition_bytes=dice.choice((1, 100, 4096)),
+        filter_layout=dice.choice(("adaptive", "full")),
+        prefix=dice.choice(("none", "fixed:1", "fixed:3", "delimiter:0x00", "delimiter:a")),
+        pin_index=dice.choice((0, 1, 7)),
+        pin_filter=dice.choice((0, 1, 7)),
         compression_level=dice.choice((1, 3, (1, 2), (1, 1, 9))),
         dictionary_bytes=dice.choice((0, 256, 16_384)),
     )

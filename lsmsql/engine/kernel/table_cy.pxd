@@ -1,4 +1,6 @@
-from .block_decode_cy cimport Layout
+from .block_decode_cy cimport (
+    BLOCK_CHECK, BLOCK_NO_MEMORY, BLOCK_OK, BLOCK_OTHER, FRAME_BAD, Layout, blk_allocate, blk_free, blk_reserve, blk_single, blk_unpin, block_fill,
+)
 from .cache_cy cimport KEEP, KEEP_NOT, KEEP_PASSING, BlockCache
 from .frame_cy cimport Scratch
 from .native cimport (

@@ -12,20 +12,6 @@ from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringA
 from cython.cimports.libc.stdlib import calloc, free, malloc
 from cython.cimports.libc.string import memcmp, memcpy, memset
 from cython.cimports.lsmsql.engine.kernel.block_cy import block_adopt
-from cython.cimports.lsmsql.engine.kernel.block_decode_cy import (
-    BLOCK_CHECK,
-    BLOCK_NO_MEMORY,
-    BLOCK_OK,
-    BLOCK_OTHER,
-    FRAME_BAD,
-    Layout,
-    blk_allocate,
-    blk_free,
-    blk_reserve,
-    blk_single,
-    blk_unpin,
-    block_fill,
-)
 from cython.cimports.lsmsql.engine.kernel.block_rows_cy import ROW_ABSENT, ROW_FOUND, Row, rows_last, rows_search
 from cython.cimports.lsmsql.engine.kernel.cache_cy import BlockCache
 from cython.cimports.lsmsql.engine.kernel.checksums_cy import checks_match

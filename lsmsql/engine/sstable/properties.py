@@ -6,13 +6,14 @@ from collections.abc import Callable
 from dataclasses import dataclass, fields
 from typing import Any
 
+from ...errors import UsageError
 from ...options import BLOCK_LAYOUTS
 from ...parity_scheme import ParityScheme
 from ...prefix_extractor import PrefixExtractor
 from ..kernel.kinds import SEQNO_MAX
 from ..manifest.tagged_fields import pack_fields, pack_number, pack_numbers, unpack_number, unpack_numbers, unpack_single
 
-PROPERTIES_FORMAT = 8
+PROPERTIES_FORMAT = 9
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +82,10 @@ def parse_properties(data: bytes) -> Properties:
     if properties.sentinel > 1 or (properties.sentinel and (not properties.range_tombstones or properties.entries != 1)):
         raise ValueError("a sentinel that stands for nothing")
     ParityScheme.of_code(properties.parity)
-    PrefixExtractor.parse(properties.prefix)
+    try:
+        PrefixExtractor.parse(properties.prefix)
+    except UsageError as error:
+        raise ValueError(str(error)) from None
     return properties
 
 
