@@ -19,5 +19,5 @@ cdef int _opened(
     Registration* registration, sqlite3* db, int count, const char* const* words, bint create, sqlite3_vtab** vtab, char** message
 ) noexcept
 cdef int _open(Registration* registration, sqlite3* db, int count, const char* const* words, bint create, sqlite3_vtab** vtab) except -1
-cdef int _call(sqlite3_vtab* vtab, str name, object argument) noexcept
+cdef int _call(sqlite3_vtab* vtab, str name, object argument, bint certain) noexcept
 cdef void _free(sqlite3_vtab* vtab) noexcept

@@ -9,6 +9,7 @@ if not cython.compiled:
     raise ImportError("the bridge works only compiled; vtab.module stands in for it")
 
 import apsw
+from cython.cimports.cpython.exc import PyErr_CheckSignals
 from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
 from cython.cimports.libc.string import memset
 from cython.cimports.lsmsql.bridge.errors_cy import Pending, failed, put_aside, put_back
@@ -91,7 +92,7 @@ def _let_go(table) -> cython.void:
 
 
 def table_destroy(vtab):
-    code: cython.int = _call(vtab, "Destroy", _NO_ARGUMENT)
+    code: cython.int = _call(vtab, "Destroy", _NO_ARGUMENT, False)
     pending: Pending
     if code == SQLITE_OK:  # Otherwise SQLite keeps the table.
         put_aside(cython.address(pending))
@@ -144,46 +145,55 @@ def table_best_index(vtab, info):
 # Transactions
 
 
-def _call(vtab, name, argument):
+def _call(vtab, name, argument, certain):
+    """certain: a refusal would undo more than the call. So what a signal raises that has come meanwhile (Ctrl-C while SQLite syncs, say) is left on
+    the thread for APSW, and the call carried out; otherwise it is refused."""
     own: VtabP = cython.cast(VtabP, vtab)
     pending: Pending
     code: cython.int = SQLITE_OK
     put_aside(cython.address(pending))
     try:
-        method: object = getattr(cython.cast(object, own.table), name)
-        if argument is _NO_ARGUMENT:
-            method()
-        else:
-            method(argument)
+        PyErr_CheckSignals()
     except BaseException as error:
-        code = failed(cython.address(pending), error, own.api, cython.address(vtab.zErrMsg))
+        code = failed(cython.address(pending), error, own.api, cython.NULL if certain else cython.address(vtab.zErrMsg))
+        if certain:
+            code = SQLITE_OK
+    if code == SQLITE_OK:
+        try:
+            method: object = getattr(cython.cast(object, own.table), name)
+            if argument is _NO_ARGUMENT:
+                method()
+            else:
+                method(argument)
+        except BaseException as error:
+            code = failed(cython.address(pending), error, own.api, cython.address(vtab.zErrMsg))
     put_back(cython.address(pending))
     return code
 
 
 def table_begin(vtab):
-    return _call(vtab, "Begin", _NO_ARGUMENT)
+    return _call(vtab, "Begin", _NO_ARGUMENT, False)
 
 
 def table_sync(vtab):
-    return _call(vtab, "Sync", _NO_ARGUMENT)
+    return _call(vtab, "Sync", _NO_ARGUMENT, False)
 
 
 def table_commit(vtab):
-    return _call(vtab, "Commit", _NO_ARGUMENT)
+    return _call(vtab, "Commit", _NO_ARGUMENT, True)
 
 
 def table_rollback(vtab):
-    return _call(vtab, "Rollback", _NO_ARGUMENT)
+    return _call(vtab, "Rollback", _NO_ARGUMENT, True)
 
 
 def table_savepoint(vtab, level):
-    return _call(vtab, "Savepoint", level)
+    return _call(vtab, "Savepoint", level, False)
 
 
 def table_release(vtab, level):
-    return _call(vtab, "Release", level)
+    return _call(vtab, "Release", level, True)
 
 
 def table_rollback_to(vtab, level):
-    return _call(vtab, "RollbackTo", level)
+    return _call(vtab, "RollbackTo", level, True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import _thread
+import functools
 import gc
 import signal
 import threading
@@ -167,6 +169,23 @@ def _resident() -> int:
     """Resident memory of this process in KiB."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * 4
+
+
+@pytest.mark.parametrize(
+    "sql", ["INSERT INTO t VALUES (4, 'd')", "INSERT INTO t VALUES (4, 'd'), (5, 'e')", "BEGIN; INSERT INTO t VALUES (4, 'd'); COMMIT"]
+)
+def test_a_signal_while_sqlite_commits_comes_after_the_commit(db: Connection, sql: str) -> None:
+    before = signal.signal(signal.SIGALRM, failing)
+    db.set_commit_hook(functools.partial(any, map(_thread.interrupt_main, [signal.SIGALRM])))
+    try:
+        with pytest.raises(OwnError):
+            db.execute(sql)
+    finally:
+        db.set_commit_hook(None)
+        signal.signal(signal.SIGALRM, before)
+    assert not db.in_transaction
+    assert not db.session.transaction(db.engine, "main").begun
+    assert db.execute("SELECT count(*) FROM t WHERE k < 5").get == 4
 
 
 ENDLESS = [

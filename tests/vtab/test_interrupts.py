@@ -25,8 +25,8 @@ def _listening() -> Iterator[None]:
 
 
 @pytest.fixture(params=["wal", "delete"])
-def pair(path: str, request: pytest.FixtureRequest) -> Iterator[Connection]:
-    """Tables o (ordinary), t and u (lsm)."""
+def pair(path: str, request: pytest.FixtureRequest, host: str) -> Iterator[Connection]:
+    """Tables o (ordinary), t and u (lsm). Through APSW the signal takes a call away; the bridge carries it out."""
     db = connect(path, options=IMPATIENT)
     db.pragma("journal_mode", request.param)
     db.execute("CREATE TABLE o(x); CREATE VIRTUAL TABLE t USING lsm(a INTEGER PRIMARY KEY); CREATE VIRTUAL TABLE u USING lsm(a)")
@@ -78,7 +78,7 @@ def test_a_commit_whose_end_was_not_seen_in_memory(db: Connection) -> None:
     assert both(db) == ([], [1, 2])
 
 
-def test_a_commit_whose_end_was_not_seen_by_a_connection_that_is_closed(path: str) -> None:
+def test_a_commit_whose_end_was_not_seen_by_a_connection_that_is_closed(path: str, host: str) -> None:
     other = connect(path, options=IMPATIENT)
     other.execute("CREATE TABLE o(x); CREATE VIRTUAL TABLE t USING lsm(a INTEGER PRIMARY KEY)")
     db = connect(path)
