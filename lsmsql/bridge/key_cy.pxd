@@ -10,7 +10,7 @@ cdef object point_key(Api api, const Shape* shape, int count, sqlite3_value** va
 cdef object row_key(Api api, const Shape* shape, sqlite3_value** values)
 
 cdef object _key(Api api, const Shape* shape, sqlite3_value** values, bint by_column, Py_ssize_t room)
-cdef Py_ssize_t _room(Api api, const KeyPart* part, sqlite3_value* value, bint asked) noexcept
+cdef Py_ssize_t _room(Api api, const KeyPart* part, sqlite3_value* value, bint asked) except -2
 cdef Room _put(Api api, const KeyPart* part, sqlite3_value* value, Room out) noexcept
 cdef Room _put_number(double number, Room out) noexcept
 cdef Room _put_text(Data text, size_t size, u8 collation, Room out) noexcept

@@ -12,6 +12,7 @@ from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringA
 from cython.cimports.libc.stdlib import free, malloc
 from cython.cimports.libc.string import memchr, memcpy
 from cython.cimports.lsmsql.bridge.sqlite import SQLITE_BLOB, SQLITE_FLOAT, SQLITE_INTEGER, SQLITE_NULL, SQLITE_TEXT
+from cython.cimports.lsmsql.bridge.values_cy import blob_of, text_of
 from cython.cimports.lsmsql.engine.kernel.native import Data, Room, swap64, u64
 
 _EXACT = cython.declare(cython.longlong, 1 << 53)  # below this in size every integer is a double
@@ -74,14 +75,15 @@ def _room(api, part, value, asked):
     kind: cython.int = api.value_type(value)
     whole: cython.longlong
     real: cython.double
+    size: cython.size_t = 0
     if kind == SQLITE_BLOB:
-        return 3 + 2 * cython.cast(cython.Py_ssize_t, api.value_bytes(value))
+        blob_of(api, value, cython.address(size))
+        return 3 + 2 * size
     if kind == SQLITE_TEXT:
         if asked and part.exact:
             return -1
-        if api.value_text(value) == cython.NULL:
-            return -1
-        return 11 + 2 * cython.cast(cython.Py_ssize_t, api.value_bytes(value))
+        text_of(api, value, cython.address(size))
+        return 11 + 2 * size
     if kind == SQLITE_INTEGER and (part.exact or not asked):
         whole = api.value_int64(value)
         return 9 if -_EXACT < whole < _EXACT else -1

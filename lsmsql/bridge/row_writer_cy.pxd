@@ -6,7 +6,7 @@ from .structs cimport Shape
 # The value bytes of a new row with these values, one for each column; None when it takes vtab/row_writer_cy to convert, or to refuse, one of them.
 cdef object row_bytes(Api api, const Shape* shape, sqlite3_value** values)
 
-cdef bint _code(Api api, const Shape* shape, int column, sqlite3_value* value, u64* code) noexcept
+cdef bint _code(Api api, const Shape* shape, int column, sqlite3_value* value, u64* code) except -1
 cdef bint _told_by_key(Api api, const Shape* shape, int column, sqlite3_value* value, int kind) noexcept
 cdef u64 _integer_code(long long value) noexcept nogil
 cdef size_t _body_size(u64 code) noexcept nogil

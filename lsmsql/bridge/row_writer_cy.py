@@ -13,8 +13,9 @@ if not cython.compiled:
 
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize
 from cython.cimports.libc.string import memcpy
-from cython.cimports.lsmsql.bridge.sqlite import SQLITE_FLOAT, SQLITE_INTEGER, SQLITE_NULL, SQLITE_TEXT
+from cython.cimports.lsmsql.bridge.sqlite import SQLITE_BLOB, SQLITE_FLOAT, SQLITE_INTEGER, SQLITE_NULL, SQLITE_TEXT
 from cython.cimports.lsmsql.bridge.utf8_cy import is_utf8
+from cython.cimports.lsmsql.bridge.values_cy import blob_of, text_of
 from cython.cimports.lsmsql.engine.kernel.native import Data, Room, U64s, u64
 
 _IN_KEY = cython.declare(u64, 10)
@@ -49,16 +50,19 @@ def _code(api, shape, column, value, code):
     """The serial code of a column; False for a value that is not for us."""
     kind: cython.int = api.value_type(value)
     text: Data
+    size: cython.size_t = 0
     if not shape.types[column] >> kind & 1:
         return False
     if kind == SQLITE_TEXT:
-        text = cython.cast(Data, api.value_text(value))
-        if text == cython.NULL or not is_utf8(text, api.value_bytes(value)):
+        text = text_of(api, value, cython.address(size))
+        if not is_utf8(text, size):
             return False
+    elif kind == SQLITE_BLOB:
+        blob_of(api, value, cython.address(size))
     if column == shape.alias or (shape.place[column] >= 0 and _told_by_key(api, shape, column, value, kind)):
         code[0] = _IN_KEY
     elif kind == SQLITE_TEXT:
-        code[0] = 2 * cython.cast(u64, api.value_bytes(value)) + 13
+        code[0] = 2 * size + 13
     elif kind == SQLITE_INTEGER:
         code[0] = _integer_code(api.value_int64(value))
     elif kind == SQLITE_FLOAT:
@@ -66,7 +70,7 @@ def _code(api, shape, column, value, code):
     elif kind == SQLITE_NULL:
         code[0] = 0
     else:
-        code[0] = 2 * cython.cast(u64, api.value_bytes(value)) + 12
+        code[0] = 2 * size + 12
     return True
 
 

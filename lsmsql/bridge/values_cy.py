@@ -20,25 +20,45 @@ from cython.cimports.lsmsql.bridge.sqlite import (
     SQLITE_TRANSIENT,
     SQLITE_UTF8,
 )
+from cython.cimports.lsmsql.engine.kernel.native import Data
 
+_TextP = cython.typedef(cython.pointer(cython.const[cython.char]))
 _no_change = apsw.no_change
+_EMPTY = cython.declare(Data, cython.cast(Data, cython.cast(cython.p_char, b"")))
+
+
+def text_of(api, value, size):
+    text: Data = cython.cast(Data, api.value_text(value))
+    if text == cython.NULL:
+        raise apsw.NoMemError("out of memory")
+    size[0] = api.value_bytes(value)
+    return text
+
+
+def blob_of(api, value, size):
+    size[0] = api.value_bytes(value)
+    if size[0] == 0:
+        return _EMPTY
+    blob: Data = cython.cast(Data, api.value_blob(value))
+    if blob == cython.NULL:  # the zeros of a zeroblob() are only counted until they are asked for
+        raise apsw.NoMemError("out of memory")
+    return blob
 
 
 def value_object(api, value):
+    size: cython.size_t = 0
     kind: cython.int = api.value_type(value)
     if kind == SQLITE_INTEGER:
         return api.value_int64(value)
     if kind == SQLITE_TEXT:
-        text: cython.pointer(cython.const[cython.uchar]) = api.value_text(value)
-        if text == cython.NULL:
-            raise MemoryError
-        return PyUnicode_DecodeUTF8(cython.cast(cython.pointer(cython.const[cython.char]), text), api.value_bytes(value), "strict")
+        text: Data = text_of(api, value, cython.address(size))
+        return PyUnicode_DecodeUTF8(cython.cast(_TextP, text), size, "strict")
     if kind == SQLITE_FLOAT:
         return api.value_double(value)
     if kind == SQLITE_NULL:
         return None
-    blob: cython.pointer(cython.const[cython.char]) = cython.cast(cython.pointer(cython.const[cython.char]), api.value_blob(value))
-    return PyBytes_FromStringAndSize(blob, api.value_bytes(value))
+    blob: Data = blob_of(api, value, cython.address(size))
+    return PyBytes_FromStringAndSize(cython.cast(_TextP, blob), size)
 
 
 def value_objects(api, count, values, changes):

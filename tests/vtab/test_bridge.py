@@ -220,3 +220,23 @@ def test_a_long_statement_can_be_interrupted(db: Connection, sql: str, by: str) 
         db.execute("COMMIT")
     assert db.execute("SELECT count(*) FROM t WHERE k < 1000").get in (300, 301)
     assert db.execute("SELECT count(*) FROM t WHERE k >= 1000").get == 0
+
+
+def test_values_for_which_sqlite_has_no_memory_left_are_out_of_memory(db: Connection) -> None:
+    db.execute("CREATE VIRTUAL TABLE u USING lsm(k PRIMARY KEY, v)")
+    db.execute("INSERT INTO u VALUES ('a', 1)")
+    limit = db.pragma("hard_heap_limit", apsw.memory_used() + 3_000_000)
+    assert limit
+    try:
+        for sql in (
+            "INSERT INTO t VALUES (4, zeroblob(5000000))",
+            "INSERT INTO u VALUES (zeroblob(5000000), 2)",
+            "UPDATE t SET v = zeroblob(5000000)",
+            "SELECT * FROM u WHERE k = zeroblob(5000000)",
+            "SELECT * FROM u WHERE k > zeroblob(5000000)",
+        ):
+            with pytest.raises(apsw.NoMemError):
+                db.execute(sql).fetchall()
+    finally:
+        db.pragma("hard_heap_limit", 0)
+    assert db.execute("SELECT * FROM t UNION ALL SELECT * FROM u").fetchall() == [(1, "a"), (2, "b"), (3, "c"), ("a", 1)]
