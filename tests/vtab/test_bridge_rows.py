@@ -151,7 +151,6 @@ def test_rowids_are_found_and_told(pair: Pair) -> None:
 @settings(max_examples=60)
 @given(text=st.lists(st.text(), max_size=4), data=st.data())
 def test_text_of_any_kind_is_found_by_its_key(text: list[str], data: st.DataObject) -> None:
-    os.environ["LSMSQL_BRIDGE"] = "1"
     db = connect(":memory:")
     collation = data.draw(st.sampled_from(["BINARY", "NOCASE", "RTRIM"]))
     db.execute(
