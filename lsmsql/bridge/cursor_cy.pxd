@@ -14,4 +14,4 @@ cdef int _next_block(Cur* own) noexcept with gil
 cdef void _stand(Cur* own) noexcept nogil
 cdef int _other_column(Cur* own, sqlite3_context* context, int number, int code) noexcept with gil
 cdef object _other_value(Cur* own, int number, int code)
-cdef int _note_rowid(Cur* own) noexcept with gil
+cdef int _unusual_rowid(Cur* own, sqlite3_int64* rowid) noexcept with gil

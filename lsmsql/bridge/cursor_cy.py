@@ -15,7 +15,7 @@ from cython.cimports.lsmsql.bridge.errors_cy import Pending, failed, put_aside, 
 from cython.cimports.lsmsql.bridge.key_cy import point_key
 from cython.cimports.lsmsql.bridge.lookup_cy import lookup_free, lookup_start
 from cython.cimports.lsmsql.bridge.plan_cy import known_plan
-from cython.cimports.lsmsql.bridge.row_cy import ROW_DEFAULT, ROW_NO_MEMORY, ROW_OK, row_message, row_result, rowid_of
+from cython.cimports.lsmsql.bridge.row_cy import KEY_BAD, ROW_DEFAULT, ROW_NO_MEMORY, ROW_OK, row_message, row_result, rowid_of
 from cython.cimports.lsmsql.bridge.scan_cy import scan_block, scan_free, scan_open
 from cython.cimports.lsmsql.bridge.sqlite import SQLITE_NOMEM, SQLITE_OK
 from cython.cimports.lsmsql.bridge.structs import CurP, KnownPlan, VtabP
@@ -186,16 +186,23 @@ def cursor_rowid(cursor, rowid):
     own: CurP = cython.cast(CurP, cursor)
     if own.fresh:
         _stand(own)
+    if own.watched or own.row.key_size != 8:
+        return _unusual_rowid(own, rowid)
     rowid[0] = rowid_of(own.row.key)
-    return _note_rowid(own) if own.watched else SQLITE_OK
+    return SQLITE_OK
 
 
-def _note_rowid(own):
+def _unusual_rowid(own, rowid):
+    """One whose reading has to be noted, or that is none."""
     pending: Pending
     code: cython.int = SQLITE_OK
     put_aside(cython.address(pending))
     try:
-        cython.cast(object, own.cursor).watch_rowid()
+        if own.row.key_size != 8:
+            raise cython.cast(object, own.vtab.table).damaged(ValueError(row_message(KEY_BAD)))
+        rowid[0] = rowid_of(own.row.key)
+        if own.watched:
+            cython.cast(object, own.cursor).watch_rowid()
     except BaseException as error:
         code = failed(cython.address(pending), error, own.api, cython.address(own.base.pVtab.zErrMsg))
     put_back(cython.address(pending))

@@ -55,6 +55,9 @@ def encode_rowid(rowid):
 
 
 def decode_rowid(key):
+    """ValueError for a key that is not a rowid's."""
+    if len(key) != 8:
+        raise ValueError("the key is not one of this table")
     return _unpack_u64(key)[0] - _SIGN
 
 

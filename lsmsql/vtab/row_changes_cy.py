@@ -202,6 +202,12 @@ class RowChanges:
         except ValueError as error:
             raise self._table.damaged(error) from error
 
+    def _rowid_of(self, key):
+        try:
+            return decode_rowid(key)
+        except ValueError as error:
+            raise self._table.damaged(error) from error
+
     def _refuse_history(self):
         if self._table.reads_history:
             raise UsageError(f"lsm: the past cannot be changed; UPDATE and DELETE without _snapshot: {self._table.schema.name}")
@@ -211,7 +217,7 @@ class RowChanges:
         serial = self._pending.serial
         if self._last_rowid is None or self._last_rowid_serial != serial:
             key = self._transaction.last_key(self._tree)
-            self._last_rowid = 0 if key is None else decode_rowid(key)
+            self._last_rowid = 0 if key is None else self._rowid_of(key)
             self._last_rowid_serial = serial
         if self._last_rowid < INT_MAX:
             return self._last_rowid + 1

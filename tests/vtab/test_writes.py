@@ -127,6 +127,20 @@ def test_a_damaged_row_is_a_corruption_error(db: Connection) -> None:
             db.execute("SELECT v FROM t").fetchall()
 
 
+@pytest.mark.parametrize("key", [b"", b"abc", b"\xff" * 9])
+def test_a_key_that_is_no_rowid_is_a_corruption_error(db: Connection, key: bytes) -> None:
+    from lsmsql import CorruptionError
+
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(v)")
+    name = next(name for name in db.engine.tree_names() if name.startswith("sql:t:"))
+    db.engine.sql_tree(name, create=False).put(key, b"\x02\x08")
+    for sql in ("SELECT rowid FROM t", "SELECT v FROM t WHERE rowid <> 3", "DELETE FROM t", "UPDATE t SET v = 2", "INSERT INTO t VALUES (1)"):
+        if sql.startswith("INSERT") and key < b"\x80":
+            db.engine.sql_tree(name, create=False).put(b"\xff" * 9, b"\x02\x08")
+        with pytest.raises(CorruptionError, match="a row of table t cannot be read: the key is not one of this table"):
+            db.execute(sql).fetchall()
+
+
 @pytest.mark.parametrize("count", [59, 60, 61, 62, 63, 64])
 def test_tables_about_as_wide_as_the_column_mask_can_be_changed(db: Connection, count: int) -> None:
     db.execute(f"CREATE VIRTUAL TABLE t USING lsm({', '.join(f'c{n}' for n in range(count))}, PRIMARY KEY (c0))")
