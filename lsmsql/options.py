@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, fields
+from functools import partial
 from typing import Any
 
 from .checksum_policy import ChecksumPolicy
@@ -44,8 +45,9 @@ class Options:
         sealed_max      sealed generations waiting for flush before writers stop
         cache_bytes     memory for decoded blocks
         compression     "zstd" or "none", for data blocks
-        compression_level  zstd's, 1 to 19: one for all levels of the tree, or a tuple of those of level 0, 1 and so on, the last one for all deeper
-                        levels and for ingested tables; a table that only moves to another level stays as it is
+        compression_level  zstd's, 1 to 19. This one, compression, block_bytes and block_layout are one value for all levels of the tree, or a tuple
+                        of those of level 0, 1 and so on, the last one for all deeper levels and for ingested tables; a table that only moves to
+                        another level stays as it is
         dictionary_bytes  at most this large is the zstd dictionary that compaction trains from a tree's own blocks and uses where, on blocks that it
                         was not trained from, it saves at least 5 %; 256 to 131,072, or 0 for none
         parity          for data blocks: "none"; "xor(d)", by which a damaged block is repaired if only one of d + 1 parts is; "rs(d,p)", the same
@@ -92,15 +94,15 @@ class Options:
     memtable_bytes: int = 96 * MIB
     sealed_max: int = 2
     cache_bytes: int = 128 * MIB
-    compression: str = "zstd"
+    compression: str | tuple[str, ...] = "zstd"
     compression_level: int | tuple[int, ...] = 1
     dictionary_bytes: int = 16 * KIB
     parity: str = "none"
     kv_checksums: str = "off"
     kv_check_at: str = "block"
     paranoid: bool = False
-    block_bytes: int = 8 * KIB
-    block_layout: str = "columns"
+    block_bytes: int | tuple[int, ...] = 8 * KIB
+    block_layout: str | tuple[str, ...] = "columns"
     restart_interval: int = 16
     hash_ratio: float = 0.75
     table_bytes: int = 64 * MIB
@@ -124,10 +126,10 @@ class Options:
     def __post_init__(self) -> None:
         self._one_of("durability", DURABILITIES)
         self._one_of("sync_mode", SYNC_MODES)
-        self._one_of("compression", COMPRESSIONS)
+        self._one_of_each_level("compression", COMPRESSIONS)
         self._one_of("filter", FILTERS)
         self._one_of("recovery", RECOVERY_MODES)
-        self._one_of("block_layout", BLOCK_LAYOUTS)
+        self._one_of_each_level("block_layout", BLOCK_LAYOUTS)
         self._one_of("index", INDEXES)
         self._one_of("filter_layout", FILTER_LAYOUTS)
         self._one_of("kv_check_at", ("block", "insert"))
@@ -139,6 +141,7 @@ class Options:
         if self.kv_check_at == "insert" and 0 not in ChecksumPolicy.parse(self.kv_checksums).levels:
             raise UsageError('option kv_check_at = "insert" needs kv_checksums for level 0, where memory is flushed to')
         self._levels("compression_level", 1, 19)
+        self._levels("block_bytes", 1, 16 * MIB)
         try:
             PrefixExtractor.parse(self.prefix)
         except UsageError as error:
@@ -160,6 +163,12 @@ class Options:
         if value not in allowed:
             raise UsageError(f"option {name} must be one of {', '.join(allowed)}, not {value!r}")
 
+    def _one_of_each_level(self, name: str, allowed: tuple[str, ...]) -> None:
+        value = getattr(self, name)
+        values = value if isinstance(value, tuple) else (value,)
+        if not 1 <= len(values) <= _LEVELS_MAX or any(each not in allowed for each in values):
+            raise UsageError(f"option {name} must be one of {', '.join(allowed)}, or a tuple of 1 to {_LEVELS_MAX} of them, not {value!r}")
+
     def _between(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
         number = (int, float) if name in ("lock_timeout", "hash_ratio") else int
@@ -174,7 +183,7 @@ class Options:
 
     def to_text(self) -> str:
         """One `name = value` line per option, in the order of the class; `from_text` reads it back."""
-        return "".join(f"{field.name} = {getattr(self, field.name)}\n" for field in fields(self))
+        return "".join(f"{field.name} = {_text(getattr(self, field.name))}\n" for field in fields(self))
 
     @classmethod
     def from_text(cls, text: str) -> Options:
@@ -202,7 +211,6 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("sealed_max", 1, 64),
     ("cache_bytes", 0, 1 << 46),
     ("dictionary_bytes", 0, 128 * KIB),
-    ("block_bytes", 1, 16 * MIB),
     ("restart_interval", 1, 255),
     ("hash_ratio", 0, 8),
     ("table_bytes", 1, 1 << 40),
@@ -227,13 +235,24 @@ def _boolean(text: str) -> bool:
     return text == "True"
 
 
-def _levels(text: str) -> int | tuple[int, ...]:
+def _text(value: Any) -> str:
+    return f"({', '.join(map(str, value))})" if isinstance(value, tuple) else str(value)
+
+
+def _levels(parse: Callable[[str], Any], text: str) -> Any:
     if not text.startswith("("):
-        return int(text)
+        return parse(text)
     if not text.endswith(")"):
         raise ValueError(text)
-    return tuple(int(part) for part in text[1:-1].split(",") if part.strip())
+    return tuple(parse(part.strip()) for part in text[1:-1].split(",") if part.strip())
 
 
-_BY_TYPE: dict[str, Callable[[str], Any]] = {"str": str, "int": int, "float": float, "bool": _boolean, "int | tuple[int, ...]": _levels}
+_BY_TYPE: dict[str, Callable[[str], Any]] = {
+    "str": str,
+    "int": int,
+    "float": float,
+    "bool": _boolean,
+    "int | tuple[int, ...]": partial(_levels, int),
+    "str | tuple[str, ...]": partial(_levels, str),
+}
 _PARSERS: dict[str, Callable[[str], Any]] = {field.name: _BY_TYPE[str(field.type)] for field in fields(Options)}

@@ -13,8 +13,8 @@ import pytest
 from lsmsql import CorruptionError, Options, UsageError
 from lsmsql.engine.database import Database
 from lsmsql.engine.reader import ReadOnlyDatabase
+from lsmsql.engine.sstable.block_form import block_form
 from lsmsql.engine.sstable.table_of_contents import SectionType
-from lsmsql.engine.sstable.writer import compression_level
 
 from ..storage.dictionary_world import json_rows
 from .database_world import DIRECTORY, KEY, memory, open_database, table_paths
@@ -242,9 +242,9 @@ def test_options_survive_as_text(level: int | tuple[int, ...]) -> None:
 
 def test_the_compression_level_follows_the_level_of_the_tree() -> None:
     options = replace(OPTIONS, compression_level=(1, 3, 7))
-    assert [compression_level(options, level) for level in range(7)] == [1, 3, 7, 7, 7, 7, 7]
-    assert compression_level(options, None) == 7 and compression_level(OPTIONS, 5) == 1
-    assert compression_level(replace(options, compression="none"), 2) == 0
+    assert [block_form(options, level).compression_level for level in range(7)] == [1, 3, 7, 7, 7, 7, 7]
+    assert block_form(options, None).compression_level == 7 and block_form(OPTIONS, 5).compression_level == 1
+    assert block_form(replace(options, compression="none"), 2).compression_level == 0
     with open_database(memory(), options) as engine:
         tree = engine.tree("tree")
 

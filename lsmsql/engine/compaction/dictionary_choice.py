@@ -17,7 +17,7 @@ from itertools import accumulate
 
 from ...options import Options
 from ..kernel import Table
-from ..sstable.writer import compression_level
+from ..sstable.block_form import BlockForm, block_form
 from ..sstable.zstd_dictionary import SAMPLES_MIN, SAMPLES_PER_BYTE, Saving, saving, split, train
 from ..storage.dictionary import Dictionary
 from .picker import Compaction
@@ -57,19 +57,20 @@ class DictionaryChoice:
         """What the outputs of a compaction are to be compressed with, None for no dictionary. tables: the open inputs by file id.
 
         CorruptionError and OSError where a sampled block cannot be read, as the compaction itself would raise them."""
-        level = compression_level(options, compaction.output_level)
+        form = block_form(options, compaction.output_level)
+        level = form.compression_level
         inputs = [tables[record.file_id] for record in compaction.tables()]
         if not level or not options.dictionary_bytes or not inputs:
             return None
         tree = self._trees.setdefault(compaction.tree_id, _Tree())
         raw_bytes = sum(table.source.properties.raw_bytes for table in inputs)
         tree.compacted += raw_bytes
-        fitting = [table for table in inputs if _alike(table, options)]
+        fitting = [table for table in inputs if _alike(table, form)]
         blocks = sum(table.blocks for table in fitting)
         known = tree.dictionary or _newest(inputs)
         if blocks < SAMPLES_MIN or (known is None and tree.compacted < tree.due):
             return None
-        wanted = max(SAMPLES_MIN, options.dictionary_bytes * SAMPLES_PER_BYTE // options.block_bytes)
+        wanted = max(SAMPLES_MIN, options.dictionary_bytes * SAMPLES_PER_BYTE // form.block_bytes)
         training, judging = split(_sample(fitting, min(blocks, wanted)))
         found = saving(known, judging, level) if known is not None else None
         if found is not None and found.of_blocks >= max(MARGIN, KEPT * tree.saved):
@@ -94,10 +95,10 @@ class DictionaryChoice:
         return found
 
 
-def _alike(table: Table, options: Options) -> bool:
+def _alike(table: Table, form: BlockForm) -> bool:
     """Whether the blocks of a table are as those that will be written."""
     properties = table.source.properties
-    return bool(properties.block_bytes == options.block_bytes and properties.block_layout == options.block_layout)
+    return bool(properties.block_bytes == form.block_bytes and (properties.block_layout == "rows") == form.rows)
 
 
 def _newest(tables: Sequence[Table]) -> Dictionary | None:

@@ -38,6 +38,8 @@ class TableSummary:
     data_bytes: int  # of frames in the file
     raw_bytes: int  # of user keys and values
     filter_kind: FilterKind = FilterKind.NONE
+    block_bytes: int = 0  # at which blocks were closed
+    rows: bool = False  # their layout, else columns
     compression_level: int = 0  # of zstd, 0 for none
     dictionary: Dictionary | None = None  # that some block was compressed with
     partitions: tuple[Partition, ...] = ()

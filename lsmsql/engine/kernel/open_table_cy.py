@@ -419,6 +419,8 @@ def table_summary(table, filter_kind, dictionary):
         kind_mask=mask & ~DUPLICATES,
         data_bytes=table.data_bytes,
         raw_bytes=table.raw_bytes,
+        block_bytes=table.block_bytes,
+        rows=table.restart_interval > 0,
         compression_level=table.sealing.level,
         dictionary=dictionary if learned else None,
     )

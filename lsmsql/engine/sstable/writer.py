@@ -26,6 +26,7 @@ from ..storage.filesystem import File, FileSystem, processors
 from ..storage.keyring import Keyring
 from ..storage.parity import METADATA
 from .blob_files import LinkedBlobFile, pack_blob_files
+from .block_form import block_form
 from .properties import Properties
 from .range_tombstones import Fragment, pack_fragments, seqno_bounds
 from .sealing import sealed_ahead, sealed_at_once
@@ -91,22 +92,23 @@ def table_stream(
 ) -> TableStream:
     """The stream of blocks that `write_tables` takes, as the options have it. table_bytes: instead of the options' (a flush may want one file).
 
-    level: that the tables are for, or what says so of a finished one by its smallest and largest key; it decides the kind of filter, how hard to
-    compress, and whether entries get checksums, for which the latter counts as 0. dictionary: to compress with; each table embeds it. sink: where
-    the tables go, which a policy of checksums by file id has to know."""
+    level: that the tables are for, or what says so of a finished one by its smallest and largest key; it decides the kind of filter, the form
+    of the blocks, and whether entries get checksums, for which the latter counts as 0. dictionary: to compress with; each table embeds it. sink:
+    where the tables go, which a policy of checksums by file id has to know."""
+    form = block_form(options, None if callable(level) else level)
     return TableStream(
         sources,
         floor=floor,
         snapshots=snapshots,
         bottom=bottom,
-        block_bytes=options.block_bytes,
+        block_bytes=form.block_bytes,
         table_bytes=options.table_bytes if table_bytes is None else table_bytes,
         filter_bits=options.filter_bits,
         filter_kind=(lambda *keys: filter_kind(options, level(*keys))) if callable(level) else filter_kind(options, level),
-        compression_level=compression_level(options, None if callable(level) else level),
+        compression_level=form.compression_level,
         dictionary=dictionary,
         overhead=OVERHEAD if encrypted else 0,
-        restart_interval=options.restart_interval if options.block_layout == "rows" else 0,
+        restart_interval=options.restart_interval if form.rows else 0,
         hash_ratio=options.hash_ratio,
         parity=_parity(options).code,
         partition_bytes=0 if options.index == "full" else options.partition_bytes,
@@ -335,19 +337,6 @@ def _checked(options: Options, sink: TableSink | None, level: int) -> bool | Cal
     return lambda: policy.applies(level, reserve())
 
 
-def compression_level(options: Options, level: int | None) -> int:
-    """zstd's level for the tables of a level of the tree, 0 for no compression; None: that is not known yet, but likely a deep one.
-
-    It decides the window as well: zstd makes it as long as the block, up to 512 KiB at level 1 and 2 MiB or more from level 3 on. Longer
-    are only blocks of huge values, or of a huge `block_bytes`, so there is no option for the window."""
-    if options.compression != "zstd":
-        return 0
-    levels = options.compression_level
-    if isinstance(levels, int):
-        return levels
-    return levels[-1] if level is None else levels[min(level, len(levels) - 1)]
-
-
 def _frozen(sink: TableSink) -> tuple[object, ...]:
     return sink.fs, sink.directory, sink.database_id, sink.keyring, sink.options, sink.tree_id, sink.tree_name, sink.schema
 
@@ -371,7 +360,7 @@ def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, 
         blocks=summary.blocks,
         data_bytes=summary.data_bytes,
         raw_bytes=summary.raw_bytes,
-        block_bytes=sink.options.block_bytes,
+        block_bytes=summary.block_bytes,
         compression_level=summary.compression_level,
         parity=_parity(sink.options).code,
         filter_bits=sink.options.filter_bits,
@@ -379,7 +368,7 @@ def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, 
         replaced=sink.replaced,
         options=sink.options.to_text(),
         filter_kind=summary.filter_kind,
-        block_layout=sink.options.block_layout,
+        block_layout="rows" if summary.rows else "columns",
         restart_interval=sink.options.restart_interval,
         hash_ratio=float(sink.options.hash_ratio),
         schema=sink.schema,

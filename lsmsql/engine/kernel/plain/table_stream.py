@@ -70,6 +70,8 @@ class _Shape:
     spill_bytes: int
     full_filter: bool
     overhead: int
+    block_bytes: int
+    rows: bool
     prefix: PrefixExtractor
 
 
@@ -215,6 +217,8 @@ class _OpenTable:
             kind_mask=mask,
             data_bytes=self.data_bytes,
             raw_bytes=self.raw_bytes,
+            block_bytes=self.shape.block_bytes,
+            rows=self.shape.rows,
             compression_level=level,
             dictionary=dictionary if self.learned else None,
         )
@@ -278,7 +282,9 @@ class TableStream:
         self._table_bytes = table_bytes
         kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
         prefixes = PrefixExtractor.of_code(prefix)
-        self._shape = _Shape(filter_bits, kind, index_bytes, filter_bytes, partition_bytes, spill_bytes, full_filter, overhead, prefixes)
+        rows = restart_interval > 0
+        limits = index_bytes, filter_bytes, partition_bytes, spill_bytes
+        self._shape = _Shape(filter_bits, kind, *limits, full_filter, overhead, block_bytes, rows, prefixes)
         self._sealing = partial(BlockSealer, compression_level=compression_level, dictionary=dictionary, overhead=overhead, parity=parity)
         self._sealer = self.sealer()
         self._level = compression_level
