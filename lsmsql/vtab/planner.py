@@ -5,7 +5,8 @@ What SQLite does that a reader would not guess, each held by a test:
   they run (`ranges.py`) and SQLite checks every row again (omit is set only on numeric columns);
 - collation belongs to the constraint: LIKE on a BINARY column arrives as a NOCASE range;
 - LIKE also matches blobs, which its range leaves out;
-- LIMIT may be taken only when nothing is left for SQLite to check or to sort;
+- LIMIT may be taken only when nothing is left for SQLite to check or to sort; (a, b) > (1, 2) arrives as a >= 1 and looks like any other, and
+  SQLite checks it again whatever it is told, so beside >= and <= there is always something left;
 - a constraint that is not usable now makes another plan, but `_snapshot` cannot be left out of any;
 - IN is scanned value by value, for APSW fails on the set of all values when a subquery finds none. SQLite then
   sorts for ORDER BY itself.
@@ -229,9 +230,11 @@ def _since(schema: TableSchema, constraints: list[Constraint]) -> int | None:
 
 
 def _limits(constraints: list[Constraint], omit: set[int]) -> list[int]:
-    """LIMIT and OFFSET, if every other constraint is met by the plan alone."""
+    """LIMIT and OFFSET, if every other constraint is met by the plan alone, and is not one of those that may stand for a row value."""
     limits = [i for i, constraint in enumerate(constraints) if constraint.op in ("LIMIT", "OFFSET")]
-    if any(i not in omit and i not in limits for i in range(len(constraints))) or any(not constraints[i].usable for i in limits):
+    if any(i not in limits and (i not in omit or constraint.op in (">=", "<=")) for i, constraint in enumerate(constraints)):
+        return []
+    if any(not constraints[i].usable for i in limits):
         return []
     return sorted(limits, key=lambda i: constraints[i].op != "LIMIT")
 

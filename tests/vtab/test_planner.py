@@ -83,6 +83,8 @@ def test_limit_is_taken_only_when_nothing_else_is_left() -> None:
         ([limit], [(1, False)]),
         ([limit, Constraint(0, "")], []),
         ([limit, Constraint(0, "=", listed=True)], []),
+        ([limit, Constraint(0, ">=")], []),
+        ([limit, Constraint(0, "<=")], []),
     ):
         left = choose(numbers, constraints, orders, frozenset({0, 1}))
         assert left is not None and not left.plan.limit
@@ -136,3 +138,24 @@ def test_in_compares_a_text_key_with_each_value_by_itself(db: Connection) -> Non
     assert db.execute("SELECT v FROM t WHERE k IN (5, 5.0, 'a')").fetchall() == [(1,), (3,), (4,)]
     assert db.execute("SELECT v FROM t WHERE k IN (SELECT x FROM numbers)").fetchall() == [(1,)]
     assert db.execute("SELECT v FROM t WHERE k IN (SELECT y FROM numbers)").fetchall() == [(2,), (4,)]
+
+
+@pytest.mark.parametrize(
+    "where", ["(ts, id) > (5, 2)", "(ts, id) >= (5, 3)", "(ts, id) < (5, 4)", "(ts, id) <= (5, 3)", "ts = 5 AND (id, v) > (2, 0)"]
+)
+@pytest.mark.parametrize("end", ["LIMIT 2", "LIMIT 1 OFFSET 1", "LIMIT -1 OFFSET 1"])
+@pytest.mark.parametrize("order", ["", "ORDER BY ts, id", "ORDER BY ts DESC, id DESC"])
+def test_pages_that_begin_behind_a_row_value_are_full(db: Connection, where: str, end: str, order: str) -> None:
+    definition = "ts INTEGER, id INTEGER, v, PRIMARY KEY (ts, id)"
+    db.execute(f"CREATE VIRTUAL TABLE t USING lsm({definition}); CREATE TABLE twin({definition}) WITHOUT ROWID")
+    rows = [(ts, number, 0) for ts in (4, 5, 6) for number in range(1, 5)]
+    for table in ("t", "twin"):
+        db.executemany(f"INSERT INTO {table} VALUES (?, ?, ?)", rows)
+    found, expected = (db.execute(f"SELECT * FROM {table} WHERE {where} {order} {end}").fetchall() for table in ("t", "twin"))
+    assert found == expected
+
+
+def test_pages_of_a_rowid_table_that_begin_behind_a_row_value_are_full(db: Connection) -> None:
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(id INTEGER PRIMARY KEY, v); INSERT INTO t VALUES (1, 5), (2, 6), (3, 7)")
+    assert db.execute("SELECT id FROM t WHERE (id, v) > (1, 9) ORDER BY id LIMIT 1").fetchall() == [(2,)]
+    assert db.execute("SELECT id FROM t WHERE (id, v) < (3, 0) ORDER BY id DESC LIMIT 1").fetchall() == [(2,)]
