@@ -225,8 +225,7 @@ def test_a_long_statement_can_be_interrupted(db: Connection, sql: str, by: str) 
 def test_values_for_which_sqlite_has_no_memory_left_are_out_of_memory(db: Connection) -> None:
     db.execute("CREATE VIRTUAL TABLE u USING lsm(k PRIMARY KEY, v)")
     db.execute("INSERT INTO u VALUES ('a', 1)")
-    limit = db.pragma("hard_heap_limit", apsw.memory_used() + 3_000_000)
-    assert limit
+    before = apsw.hard_heap_limit(apsw.memory_used() + 3_000_000)  # Of the process; the pragma of this name could only lower it.
     try:
         for sql in (
             "INSERT INTO t VALUES (4, zeroblob(5000000))",
@@ -238,5 +237,6 @@ def test_values_for_which_sqlite_has_no_memory_left_are_out_of_memory(db: Connec
             with pytest.raises(apsw.NoMemError):
                 db.execute(sql).fetchall()
     finally:
-        db.pragma("hard_heap_limit", 0)
+        apsw.hard_heap_limit(before)
     assert db.execute("SELECT * FROM t UNION ALL SELECT * FROM u").fetchall() == [(1, "a"), (2, "b"), (3, "c"), ("a", 1)]
+    assert apsw.hard_heap_limit(-1) == 0
