@@ -321,6 +321,18 @@ class CommitLine(WriteLine):
             wal.append(wal.seal(kind, b"", wal.ordinal, prepared.seqno, self._previous, time_ns() // 1000), 1)
         except BaseException as error:
             failure = error
+        try:
+            self._conclude(prepared, kind)
+        except BaseException as error:  # an interrupt, most likely
+            failure = failure or error
+            self._error = self._error or failure  # Whoever asks again must not write the outcome a second time.
+            self._conclude(prepared, kind)
+        if failure is not None:
+            self._poison(failure)
+            raise failure
+
+    def _conclude(self, prepared: PreparedCommit, kind: RecordKind) -> None:
+        """What an outcome means to this process. Again does no harm."""
         if kind is RecordKind.OUTCOME_COMMIT:
             # Also after a failure: the host's readers see its part already.
             self._arena.index(prepared.seqno)
@@ -332,6 +344,3 @@ class CommitLine(WriteLine):
         self._prepared = None
         prepared.settled = True
         self._settled.notify_all()
-        if failure is not None:
-            self._poison(failure)
-            raise failure

@@ -6,6 +6,7 @@ import gc
 import sys
 import threading
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -16,6 +17,8 @@ import pytest
 
 import lsmsql
 from lsmsql import Error
+from lsmsql.engine.prepared import Host
+from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 
 from .database_world import INLINE, is_held, memory, open_database, rows
 
@@ -186,3 +189,30 @@ def test_an_interrupted_close_still_lets_go_of_the_directory() -> None:
 
 def _interrupt() -> None:
     raise Interrupted
+
+
+@pytest.mark.parametrize("outcome", ["commit", "abort"])
+def test_an_interrupted_outcome_that_is_asked_for_again_is_written_once(outcome: str) -> None:
+    event = 0
+    more = True
+    while more:
+        event += 1
+        fs = memory()
+        with open_database(fs) as engine:
+            engine.tree("kv").put(b"first", b"1")
+            batch = engine.batch()
+            batch.put(engine.tree("kv"), b"key", b"value")
+            prepared = engine.prepare(batch)
+            settle = getattr(prepared, outcome)
+            more = interrupt_at(event, settle)
+            assert not is_held(engine._commits._lock), event
+            with suppress(Error, Interrupted):
+                settle()
+            with suppress(Error, Interrupted):
+                engine.tree("kv").put(b"last", b"2")
+        crashed = MemoryFileSystem(fs.files(), fs.directories())
+        committed = prepared.seqno if outcome == "commit" else 0
+        with open_database(crashed, host=Host("app.db", committed)) as engine:
+            found = dict(engine.tree("kv").scan())
+            assert found.pop(b"first") == b"1" and (b"key" in found) == (outcome == "commit"), event
+    assert event > 3
