@@ -154,8 +154,8 @@ class RowWriter:
 def as_rowid(value):
     """A value given for a rowid or INTEGER PRIMARY KEY; "datatype mismatch" unless it is an integer in some spelling."""
     number = number_in(value) if isinstance(value, str) else value
-    if isinstance(number, float) and number.is_integer() and INT_MIN <= number < INT_MAX:
-        number = int(number)
+    if isinstance(number, float) and number.is_integer() and INT_MIN <= number < INT_MAX and not (number == INT_MIN and isinstance(value, str)):
+        number = int(number)  # Of the lowest, SQLite takes the real, but not text that is rounded to it.
     if not isinstance(number, int):
         raise apsw.MismatchError("datatype mismatch")
     return number

@@ -190,3 +190,18 @@ def test_last_insert_rowid_is_that_of_an_ordinary_table(db: Connection) -> None:
     db.set_last_insert_rowid(0)
     assert db.last_insert_rowid() == 0
     ordinary.close()
+
+
+@pytest.mark.parametrize("value", ["-9223372036854775809", -(2.0**63), 2.0**63, -(2.0**63) + 1024, "-9223372036854775808", "1e18", "9.2e18"])
+@pytest.mark.parametrize("sql", ["INSERT INTO {} VALUES (?)", "UPDATE {} SET id = ?", "INSERT INTO {}(rowid) VALUES (?)"])
+def test_numbers_become_rowids_as_far_as_sqlite_takes_them(db: Connection, value: object, sql: str) -> None:
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(id INTEGER PRIMARY KEY); CREATE TABLE twin(id INTEGER PRIMARY KEY)")
+    outcomes = []
+    for table in ("t", "twin"):
+        db.execute(f"INSERT INTO {table} VALUES (7)")
+        try:
+            db.execute(sql.format(table), (value,))
+        except apsw.MismatchError:
+            pass
+        outcomes.append(db.execute(f"SELECT * FROM {table}").fetchall())
+    assert outcomes[0] == outcomes[1]
