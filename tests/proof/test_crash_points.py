@@ -19,7 +19,7 @@ from tests.proof.workload import KEY, TINY, Life, full_life, let_go, open_databa
 
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
 def test_a_power_loss_at_every_operation_loses_nothing_acknowledged(key: bytes | None) -> None:
-    judge, fs = watched(TINY, full_life, key, limit=EVERY if LONG else 5, deep=100 if LONG else 400, deep_everywhere=LONG)
+    judge, fs = watched(TINY, full_life, key, limit=EVERY if LONG else 3, deep=100 if LONG else 400, deep_everywhere=LONG)
     print(judge)
     assert judge.points > 300 and judge.opened > 500
     assert judge.deep_images > 200
@@ -29,13 +29,13 @@ def test_a_power_loss_at_every_operation_loses_nothing_acknowledged(key: bytes |
 @pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
 def test_two_power_losses_anywhere_lose_nothing_acknowledged(key: bytes | None) -> None:
     deep = (1 if key is None else 4) if LONG else 200
-    judge, _ = watched(TINY, short_life, key, limit=EVERY if LONG else 6, deep=deep, further=4 if LONG else 24)
+    judge, _ = watched(TINY, short_life, key, limit=EVERY if LONG else 4, deep=deep, further=4 if LONG else 24)
     print(judge)
     assert judge.deep_recoveries == judge.opened // deep > 2
 
 
 def test_a_power_loss_may_leave_zeros_where_bytes_were_to_come() -> None:
-    judge, _ = watched(TINY, short_life, None, limit=EVERY if LONG else 25, zeros=True)
+    judge, _ = watched(TINY, short_life, None, limit=EVERY if LONG else 16, zeros=True)
     print(judge)
     assert judge.opened > 100
 
@@ -89,7 +89,7 @@ def lazy_life(life: Life) -> None:
 @pytest.mark.parametrize("durability", ["normal", "off"])
 def test_without_syncs_a_power_loss_leaves_a_whole_earlier_state(durability: str) -> None:
     options = replace(TINY, durability=durability)
-    judge, _ = watched(options, lazy_life, None, limit=EVERY if LONG else 3, deep=100 if LONG else 400, deep_everywhere=LONG)
+    judge, _ = watched(options, lazy_life, None, limit=EVERY if LONG else 2, deep=100 if LONG else 400, deep_everywhere=LONG)
     print(judge)
     assert judge.opened > 200
 
@@ -97,7 +97,7 @@ def test_without_syncs_a_power_loss_leaves_a_whole_earlier_state(durability: str
 @pytest.mark.parametrize("durability", ["full", "normal"])
 def test_a_killed_process_loses_nothing_that_was_written(durability: str) -> None:
     """The machine goes on, so the page cache is the disk; then a power loss behind the recovery, which had shown what it found."""
-    judge, _ = watched(replace(TINY, durability=durability), short_life, None, limit=1, kill=1 if LONG else 24)
+    judge, _ = watched(replace(TINY, durability=durability), short_life, None, limit=1, kill=1 if LONG else 40)
     print(judge)
     assert judge.killed_images > 100
 

@@ -17,7 +17,7 @@ from tests.proof.killed_writer import KEPT, KINDS, expected, key_of, read, set_u
 
 ROOT = Path(__file__).parents[2]
 DELAY_MAX = 0.08  # Seconds to the kill: from the fork in every fourth round, else from when the database is open, however long that took.
-ROUNDS = dict(zip(KINDS, [1000] * 4 if LONG else [60, 100, 100, 32], strict=True))
+ROUNDS = dict(zip(KINDS, [1000] * 4 if LONG else [40, 60, 60, 32], strict=True))
 
 
 @pytest.mark.parametrize("kind", ROUNDS)
