@@ -6,7 +6,7 @@ A commit becomes visible only once its record is where its durability wants it: 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import suppress
 from time import time_ns
 
@@ -246,8 +246,13 @@ class CommitLine(WriteLine):
 
     # Prepared commits. The arena's record stays open from PREPARE to the outcome.
 
-    def prepare(self, payload: bytes, trees: tuple[int, ...], durability: str | None = None) -> PreparedCommit:
-        """Make a batch durable, to be decided later. "off" counts as "normal": the host's part survives the process."""
+    def prepare(
+        self, payload: bytes, trees: tuple[int, ...], durability: str | None = None, adopt: Callable[[PreparedCommit], None] | None = None
+    ) -> PreparedCommit:
+        """Make a batch durable, to be decided later. "off" counts as "normal": the host's part survives the process.
+
+        adopt: told of it before anything is written, so that an interrupt behind that cannot leave it without an owner; if this raises and it is
+        not `complete`, nothing was prepared."""
         self.refuse_reentry()
         self.ask_again()
         with self._lock:  # As `held`, which takes twice as long as all of this.
@@ -256,6 +261,8 @@ class CommitLine(WriteLine):
                 self._wait_settled()
                 self.admit(trees, len(payload))
                 prepared = PreparedCommit(self, self._published.seqno + 1, trees)
+                if adopt is not None:
+                    adopt(prepared)
                 try:
                     self._write_prepare(prepared, payload, durability)
                 except BaseException:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import threading
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from weakref import WeakValueDictionary
 
@@ -176,10 +176,10 @@ class Database(Readable):
             return self._published.seqno
         return self._commits.commit(batch.operations.payload(), batch.operations.trees(), durability)
 
-    def prepare(self, batch: WriteBatch) -> PreparedCommit:
-        """Make a batch that is not empty durable, for a host to decide about; until then nobody else commits."""
+    def prepare(self, batch: WriteBatch, adopt: Callable[[PreparedCommit], None] | None = None) -> PreparedCommit:
+        """Make a batch that is not empty durable, for a host to decide about; until then nobody else commits. adopt: see CommitLine.prepare."""
         require_batch_of(self, batch)
-        return self._commits.prepare(batch.operations.payload(), tuple(batch.operations.trees()))
+        return self._commits.prepare(batch.operations.payload(), tuple(batch.operations.trees()), adopt=adopt)
 
     @property
     def host_seqno(self) -> int:

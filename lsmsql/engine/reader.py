@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from pathlib import PurePath
 from typing import NoReturn
 
@@ -14,7 +14,7 @@ from .arguments import require_name, require_path
 from .follower import Follower
 from .held_moments import HeldMoments
 from .manifest.version import Version
-from .prepared import Host
+from .prepared import Host, PreparedCommit
 from .read_state import Published
 from .read_view import View
 from .readable import Readable
@@ -179,7 +179,7 @@ class ReadOnlyDatabase(Readable):
     def commit(self, batch: WriteBatch, durability: str | None = None) -> NoReturn:
         self._refuse()
 
-    def prepare(self, batch: WriteBatch) -> NoReturn:
+    def prepare(self, batch: WriteBatch, adopt: Callable[[PreparedCommit], None] | None = None) -> NoReturn:
         self._refuse()
 
     def ingest_into(self, tree: Tree, rows: Iterable[tuple[bytes, bytes]]) -> NoReturn:

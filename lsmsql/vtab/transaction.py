@@ -250,15 +250,11 @@ class Transaction:
             return
         state = batch.mark(), self.pending.serial
         if self._prepared is None:
-            try:
-                self._prepared = self.engine.prepare(batch)
-            except LockedError as error:
-                raise busy(error) from error
-            self._prepared.ask = self._committed_if_over
-            self._hook()
+            self._prepare(batch)
         elif state != self._prepared_state:
             self._prepared_state = None  # Should this fail, the next Sync tries again.
             self._prepared.replace(batch.operations.payload(), tuple(batch.operations.trees()))
+        assert self._prepared is not None
         self._prepared_state = state
         self._host_file = self.connection.db_filename(table.schema_name) or ""
         try:
@@ -269,6 +265,21 @@ class Transaction:
             raise
         if self._durable:
             self._prepared.journal = self._journal()
+
+    def _prepare(self, batch: WriteBatch) -> None:
+        try:
+            self.engine.prepare(batch, self._adopt)
+        except BaseException as error:
+            if self._prepared is not None and not self._prepared.complete:
+                self._prepared = None  # Nothing was prepared; else an interrupt came behind it, and Rollback will end it.
+            if isinstance(error, LockedError):
+                raise busy(error) from error
+            raise
+        self._hook()
+
+    def _adopt(self, prepared: PreparedCommit) -> None:
+        prepared.ask = self._committed_if_over
+        self._prepared = prepared
 
     def _write_number(self, number: int) -> None:
         """Write it into app.db. HistoryError when that was restored from a copy since the engine was opened: both must have committed the same."""

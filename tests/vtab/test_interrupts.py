@@ -6,12 +6,14 @@ import _thread
 import functools
 import signal
 from collections.abc import Iterator
+from typing import Any
 
 import apsw
 import pytest
 
 from lsmsql import Options
 from lsmsql.connection import Connection, connect
+from lsmsql.engine.database import Database
 
 IMPATIENT = Options(background=False, lock_timeout=0.05)
 
@@ -86,6 +88,29 @@ def test_a_commit_whose_end_was_not_seen_by_a_connection_that_is_closed(path: st
     db.close()
     other.execute("INSERT INTO t VALUES (2)")
     assert both(other) == ([], [1, 2])
+    other.close()
+
+
+def test_a_commit_that_was_interrupted_just_after_it_was_prepared_holds_up_nobody(
+    pair: Connection, path: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = Database.prepare
+
+    def interrupted_at_its_end(*arguments: Any) -> None:
+        prepare(*arguments)
+        raise KeyboardInterrupt
+
+    other = connect(path, options=IMPATIENT)
+    for sql in ("INSERT INTO t VALUES (1)", "BEGIN; INSERT INTO t VALUES (1); INSERT INTO o VALUES (1); COMMIT"):
+        with monkeypatch.context() as patch:
+            patch.setattr(Database, "prepare", interrupted_at_its_end)
+            with pytest.raises(KeyboardInterrupt):
+                pair.execute(sql)
+        assert not pair.in_transaction
+        other.execute("INSERT INTO t VALUES (2)")
+        pair.execute("INSERT INTO t VALUES (3)")
+        assert both(pair) == both(other) == ([], [2, 3])
+        pair.execute("DELETE FROM t")
     other.close()
 
 
