@@ -182,7 +182,7 @@ def test_too_large_a_transaction_says_so_and_keeps_what_it_has(t: Connection) ->
 
 
 def test_a_failing_sync_rolls_everything_back(t: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
-    def fails(_batch: object) -> int:
+    def fails(*_: object) -> int:
         raise OSError("no space")
 
     t.execute("CREATE TABLE o(x)")
