@@ -9,7 +9,7 @@ if not cython.compiled:
     raise ImportError("the bridge works only compiled; vtab.module stands in for it")
 
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
+from cython.cimports.cpython.ref import Py_INCREF
 from cython.cimports.lsmsql.engine.kernel.native import Data
 
 from lsmsql.vtab.cursor_cy import look_up as _look_up
@@ -22,7 +22,7 @@ def lookup_start(own, key, timed):
     transaction: object = table.transaction
     shared: object
     table.reads_history = False
-    _drop(cython.address(own.value))
+    drop(cython.address(own.value))
     if own.shared != cython.NULL and transaction.views.shared is cython.cast(object, own.shared):
         shared = cython.cast(object, own.shared)
     else:
@@ -37,7 +37,7 @@ def lookup_start(own, key, timed):
     own.at = 0
     own.end = 1
     if value is not None:
-        _drop(cython.address(own.key))
+        drop(cython.address(own.key))
         Py_INCREF(key)
         Py_INCREF(value)
         own.key = cython.cast(_ObjectP, key)
@@ -51,17 +51,10 @@ def lookup_start(own, key, timed):
 
 
 def lookup_free(own):
-    _drop(cython.address(own.key))
-    _drop(cython.address(own.value))
+    drop(cython.address(own.key))
+    drop(cython.address(own.value))
     if own.shared != cython.NULL:
         shared: object = cython.cast(object, own.shared)
-        _drop(cython.address(own.shared))
+        drop(cython.address(own.shared))
         cython.cast(object, own.vtab.table).transaction.views.release(shared)
     return 0
-
-
-def _drop(place):
-    if place[0] != cython.NULL:
-        held: object = cython.cast(object, place[0])
-        place[0] = cython.NULL
-        Py_DECREF(held)

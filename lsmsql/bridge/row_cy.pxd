@@ -1,7 +1,7 @@
 from lsmsql.engine.kernel.native cimport Data, u8, u64
 
 from .sqlite cimport Api, sqlite3_context
-from .structs cimport KeyPart, Row, Shape
+from .structs cimport KeyPart, Row, Shape, body_size
 
 cdef enum:
     ROW_OK = 0
@@ -19,7 +19,6 @@ cdef str row_message(int code)
 cdef long long rowid_of(Data key) noexcept nogil
 
 cdef bint _varint(Data data, u64 end, u64* position, u64* number) noexcept nogil
-cdef u64 _size_of(u64 code) noexcept nogil
 cdef int _begin(Row* row) noexcept nogil
 cdef int _body_result(Api api, sqlite3_context* context, Data body, u64 code) noexcept nogil
 cdef int _key_result(Api api, sqlite3_context* context, const Row* row, const Shape* shape, int part) noexcept nogil

@@ -47,7 +47,7 @@ def row_result(row, shape, api, context, column):
     while row.position < row.header:
         if not _varint(row.value, row.header, cython.address(row.position), cython.address(code)) or code == 11:
             return ROW_HEADER
-        size = _size_of(code)
+        size = body_size(code)
         if row.column >= shape.columns or size > row.value_size - row.body:
             return ROW_PARTS
         row.body += size
@@ -99,20 +99,10 @@ def _varint(data, end, position, number):
     return False
 
 
-def _size_of(code):
-    if code >= 12:
-        return (code - 12) >> 1
-    if code < 5:
-        return code
-    if code == 5:
-        return 6
-    return 8 if code < 8 else 0
-
-
 def _body_result(api, context, body, code):
     number: cython.longlong = 0
     real: cython.double
-    size: u64 = _size_of(code)
+    size: u64 = body_size(code)
     if code >= 12:
         if code & 1:
             if not is_utf8(body, size):

@@ -32,7 +32,7 @@ def row_bytes(api, shape, values):
         if not _code(api, shape, column, values[column], codes + column):
             return None
         header += _varint_size(codes[column])
-        bodies += _body_size(codes[column])
+        bodies += body_size(codes[column])
     length = header
     while header - 1 + _varint_size(length) != length:
         length += 1
@@ -112,16 +112,6 @@ def _integer_code(value):
     return 5 if bits >> 47 == 0 else 6
 
 
-def _body_size(code):
-    if code >= 12:
-        return (code - 12) >> 1
-    if code < 5:
-        return code
-    if code == 5:
-        return 6
-    return 8 if code < 8 else 0
-
-
 def _varint_size(number):
     size: cython.size_t = 1
     while number > 127:
@@ -141,7 +131,7 @@ def _put_varint(out, number):
 
 def _put_body(api, shape, column, value, out):
     code: u64 = shape.codes[column]
-    size: cython.size_t = _body_size(code)
+    size: cython.size_t = body_size(code)
     number: cython.longlong
     real: cython.double
     if code < 7:

@@ -9,7 +9,7 @@ if not cython.compiled:
     raise ImportError("the bridge works only compiled; vtab.module stands in for it")
 
 from cython.cimports.cpython.exc import PyErr_CheckSignals
-from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
+from cython.cimports.cpython.ref import Py_INCREF
 from cython.cimports.lsmsql.bridge.structs import i64
 from cython.cimports.lsmsql.engine.kernel.native import u32
 from cython.cimports.lsmsql.engine.kernel.scan_cy import Scan
@@ -19,8 +19,8 @@ _ObjectP = cython.typedef(cython.p_void)
 
 def scan_open(own, text, values):
     cursor: object
-    _drop(cython.address(own.source))
-    _drop(cython.address(own.block))
+    drop(cython.address(own.source))
+    drop(cython.address(own.block))
     if own.cursor == cython.NULL:
         cursor = cython.cast(object, own.vtab.table).Open()
         Py_INCREF(cursor)
@@ -40,7 +40,7 @@ def scan_block(own):
     first: u32 = 0
     stop: u32 = 0
     own.ended = True
-    _drop(cython.address(own.block))
+    drop(cython.address(own.block))
     PyErr_CheckSignals()
     while own.left != 0:
         if own.source == cython.NULL:
@@ -56,12 +56,12 @@ def scan_block(own):
             stop = block.blk.count
         else:
             if cursor.aborted:
-                _drop(cython.address(own.source))
+                drop(cython.address(own.source))
                 continue  # next_block says so
             scan = cython.cast(Scan, own.source)
             block = scan.stretch(cython.address(first), cython.address(stop))
             if block is None:
-                _drop(cython.address(own.source))
+                drop(cython.address(own.source))
                 continue
         if _take(own, block, first, stop):
             break
@@ -98,17 +98,10 @@ def _block_of(rows):
 
 
 def scan_free(own):
-    _drop(cython.address(own.source))
-    _drop(cython.address(own.block))
+    drop(cython.address(own.source))
+    drop(cython.address(own.block))
     if own.cursor != cython.NULL:
         cursor: object = cython.cast(object, own.cursor)
-        _drop(cython.address(own.cursor))
+        drop(cython.address(own.cursor))
         cursor.Close()
     return 0
-
-
-def _drop(place):
-    if place[0] != cython.NULL:
-        held: object = cython.cast(object, place[0])
-        place[0] = cython.NULL
-        Py_DECREF(held)

@@ -1,4 +1,6 @@
 # What SQLite holds for the bridge. The first three begin with SQLite's own struct, or are its pointer, so that one is the other.
+from cpython.ref cimport Py_DECREF
+
 from lsmsql.engine.kernel.native cimport Blk, Data, u8, u32, u64
 
 from .sqlite cimport Api, sqlite3, sqlite3_vtab, sqlite3_vtab_cursor
@@ -92,3 +94,20 @@ cdef struct Cur:
     bint watched  # whose reading of hidden columns and rowids has to be noted: see vtab's Cursor
 
 ctypedef Cur* CurP
+
+cdef inline void drop(void** place) noexcept:
+    """Give up the reference that is held there, if any."""
+    if place[0] != NULL:
+        held = <object> place[0]
+        place[0] = NULL
+        Py_DECREF(held)
+
+cdef inline size_t body_size(u64 code) noexcept nogil:
+    """Bytes of a column in a row's body, by its serial code: see vtab/row_codec_cy."""
+    if code >= 12:
+        return (code - 12) >> 1
+    if code < 5:
+        return code
+    if code == 5:
+        return 6
+    return 8 if code < 8 else 0
