@@ -189,18 +189,8 @@ class Follower:
     def _open_tables(self, version: Version) -> None:
         for record in version.tables():
             if record.file_id not in self._tables:
-                table = open_table(
-                    self.fs,
-                    self.directory,
-                    record,
-                    self.keyring,
-                    self.cache,
-                    database_id=self.database_id,
-                    repairs=self.repairs,
-                    pin_index=record.level < self.options.pin_index,
-                    pin_filter=record.level < self.options.pin_filter,
-                    paranoid=self.options.paranoid,
-                )
+                place = self.fs, self.directory, record, self.keyring, self.cache
+                table = open_table(*place, database_id=self.database_id, repairs=self.repairs, options=self.options)
                 self._tables[record.file_id] = table
                 self.opened += 1
                 require_known(table, version)

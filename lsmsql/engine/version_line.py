@@ -112,16 +112,7 @@ class VersionLine:
     def open_table(self, record: TableRecord) -> Table:
         """One table, opened and checked."""
         return open_table(
-            self.fs,
-            self.directory,
-            record,
-            self.keyring,
-            self.cache,
-            database_id=self.database_id,
-            repairs=self.repairs,
-            pin_index=record.level < self.options.pin_index,
-            pin_filter=record.level < self.options.pin_filter,
-            paranoid=self.options.paranoid,
+            self.fs, self.directory, record, self.keyring, self.cache, database_id=self.database_id, repairs=self.repairs, options=self.options
         )
 
     def open_tables(self, records: tuple[TableRecord, ...]) -> dict[int, Table]:

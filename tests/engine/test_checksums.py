@@ -120,7 +120,7 @@ def test_an_entry_that_went_wrong_before_it_was_written_is_found_by_paranoid_rea
     table = opened(bad, record)
     assert contents([table])[1][1].startswith(b"SECRETVALUE-7-"), "nobody asked for more"
     close(table)
-    table = open_table(bad, DIRECTORY, record, None, BlockCache(0), paranoid=True)
+    table = open_table(bad, DIRECTORY, record, None, BlockCache(0), options=Options(paranoid=True))
     with pytest.raises(CorruptionError, match="does not match its checksum") as caught:
         contents([table])
     assert (caught.value.path, caught.value.offset) == (PATH, 0)

@@ -8,6 +8,7 @@ from functools import partial
 from typing import NoReturn, TypeVar
 
 from ...errors import ClosedError, CorruptionError
+from ...options import Options
 from ...parity_scheme import ParityScheme
 from ...prefix_extractor import PrefixExtractor
 from ..kernel import BlockCache, Table
@@ -233,16 +234,17 @@ def open_table(
     *,
     database_id: bytes | None = None,
     repairs: Repairs | None = None,
-    pin_index: bool = False,
-    pin_filter: bool = False,
-    paranoid: bool = False,
+    options: Options | None = None,
 ) -> Table:
     """The table of a record, its file kept open until `close_table`. database_id: that the file must name, where given. repairs: where frames are
-    counted that were damaged and that their parity repaired, now and later. pin_index, pin_filter: partitions stay in memory once they were read.
+    counted that were damaged and that their parity repaired, now and later. options: that say whether partitions of the table's level stay in memory
+    once they were read, and whether reads are paranoid; without them neither.
 
     CorruptionError, with file and offset, when the file is missing, damaged in its metadata, or not the one that the record describes;
     its data blocks are checked as they are read. A damaged filter only costs reads: `table.source.filter_lost`."""
-    source = _open_file(fs, directory, record.file_id, keyring, repairs, paranoid)
+    source = _open_file(fs, directory, record.file_id, keyring, repairs, options is not None and options.paranoid)
+    pin_index = options is not None and record.level < options.pin_index
+    pin_filter = options is not None and record.level < options.pin_filter
     try:
         _check(source, record, source.file.size(), database_id)
         source.blob_files()
