@@ -76,7 +76,7 @@ class CommitLine(WriteLine):
                         try:
                             if self._encrypted:
                                 arena.add(tree, key, kind, value)
-                                record = wal.seal(_COMMIT, arena.payload(), wal.ordinal, seqno, self._previous, time_ns() // 1000)
+                                record = self._sealed(_COMMIT, seqno)
                             else:
                                 record = arena.put_record(
                                     tree, kind, key, value, _COMMIT, wal.id, wal.ordinal, seqno, self._previous, time_ns() // 1000
