@@ -100,7 +100,7 @@ class OptionalBuild(build_ext):
             try:
                 self.compiler.compile([str(probe)], output_dir=scratch)
             except Exception as error:
-                raise RuntimeError(f"no usable {name} (Debian: {package})") from error
+                raise RuntimeError(f"{name} cannot be included: it takes a C compiler and that header (Debian: {package})") from error
 
     def get_outputs(self) -> list[str]:
         return [output for output in super().get_outputs() if Path(output).exists()]
