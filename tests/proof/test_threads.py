@@ -171,9 +171,8 @@ def test_readers_never_see_a_commit_by_halves(durability: str) -> None:
                     assert_whole(view, trees, rows, dice, reverse)
                     both = [view.get_many(tree, keys) for tree in trees]
                     assert all((one is None) != (other is None) for one, other in zip(*both, strict=True))
-                for key in keys:  # Without a view each get is of its own moment, but never of a torn one.
-                    value = trees[0].get(key)
-                    assert value is None or key == b"%03d" % int(value)
+                values = zip(keys, map(trees[0].get, keys), strict=True)  # Without a view each is of its own moment, but never of a torn one.
+                assert all(value is None or key == b"%03d" % int(value) for key, value in values)
                 try:
                     with engine.read_view(max(0, engine.seqno - dice.randrange(5))) as view:
                         count = sum(len(list(view.scan(tree))) for tree in trees)
