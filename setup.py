@@ -32,6 +32,7 @@ COMPILED_MODULES = (
     "lsmsql.bridge.update_cy",
     "lsmsql.bridge.utf8_cy",
     "lsmsql.bridge.values_cy",
+    "lsmsql.engine.kernel.aes_gcm_cy",
     "lsmsql.engine.kernel.arena_cy",
     "lsmsql.engine.kernel.block_cy",
     "lsmsql.engine.kernel.block_decode_cy",

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import checksums, dictionaries, filters, memory, parity, report, run
+from benchmarks import checksums, dictionaries, encryption, filters, memory, parity, report, run
 from benchmarks.adapters import SYSTEMS, load
 from benchmarks.adapters.sqlite import SQLite
 from benchmarks.data import Dataset
@@ -94,6 +94,13 @@ def test_checksums_are_measured_in_loads_by_turns(tmp_path: Path, capsys: pytest
     assert checksums.main(["-n", str(ROWS), "--repeat", "1", "--directory", str(tmp_path)]) in (0, 1)
     said = capsys.readouterr().out
     assert said.count(f"load of {ROWS:,} rows, kv_checksums ") == 3 and "allowed +10%: " in said
+
+
+@needs_engine
+def test_encryption_is_measured_by_turns(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert encryption.main(["-n", str(ROWS), "--repeat", "1", "--directory", str(tmp_path)]) in (0, 1)
+    said = capsys.readouterr().out
+    assert said.count(" processor\n") == 6 and "allowed +10% for loads and scans, 1 us for a put: " in said
 
 
 @needs_engine

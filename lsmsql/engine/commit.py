@@ -24,6 +24,8 @@ from .write_line import WriteLine
 
 GROUP_BYTES_MAX = 1 << 20  # of waiting batches that one write takes along
 
+_SEALED_BY_KERNEL_MAX = 64 << 10  # Bytes of a value; of a record beyond it the arena would keep the memory.
+
 _COMMIT = int(RecordKind.COMMIT)
 _PREPARE = int(RecordKind.PREPARE)
 _VALUE = int(Kind.VALUE)
@@ -74,13 +76,17 @@ class CommitLine(WriteLine):
                     try:
                         arena, wal, seqno = self._arena, self._wal, self._published.seqno + 1
                         try:
-                            if self._encrypted:
-                                arena.add(tree, key, kind, value)
-                                record = self._sealed(_COMMIT, seqno)
-                            else:
+                            if not self._encrypted:
                                 record = arena.put_record(
                                     tree, kind, key, value, _COMMIT, wal.id, wal.ordinal, seqno, self._previous, time_ns() // 1000
                                 )
+                            elif len(value) <= _SEALED_BY_KERNEL_MAX:
+                                record = arena.put_sealed(
+                                    tree, kind, key, value, _COMMIT, wal.cipher, wal.ordinal, seqno, self._previous, time_ns() // 1000
+                                )
+                            else:
+                                arena.add(tree, key, kind, value)
+                                record = self._sealed(_COMMIT, seqno)
                         except BaseException as error:
                             self._reject(error)
                         self._publish(record, seqno, "normal", tree)

@@ -8,7 +8,7 @@ from itertools import pairwise
 
 import pytest
 
-from lsmsql.engine.kernel import BlockCache, FilterKind, SortedRows
+from lsmsql.engine.kernel import COMPILED, BlockCache, FilterKind, SortedRows
 from lsmsql.engine.manifest.version import TableRecord
 from lsmsql.engine.sstable.properties import parse_properties
 from lsmsql.engine.sstable.reader import open_table, read_properties
@@ -22,6 +22,7 @@ from tests.proof.fault_filesystem import FaultFileSystem, fault_points
 from .sstable_world import (
     DATABASE_ID,
     DIRECTORY,
+    KEY,
     SMALL,
     TREE,
     close,
@@ -63,7 +64,21 @@ def test_what_was_written_is_read(world: World, compression: str, filter_bits: i
     assert lookup([table], b"SECRETKEY-00007x") is None
     assert lookup([table], items[0][0], seqno=4) is None
     assert table.source.filter_lost is False
-    assert table.source.encrypted is (keyring is not None)
+    assert (table.source.cipher is not None) is (keyring is not None)
+    close(table)
+
+
+def test_a_table_of_an_older_key_is_read_by_that_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    fs = memory()
+    keyring, items = new_keyring(fs), rows(200)
+    (record,) = write(fs, [(5, items)], keyring)
+    newer = keyring.rotate(fs, DIRECTORY, KEY)
+    table = opened(fs, record, newer)
+    assert (newer.cipher(record.file_id).epoch, table.source.cipher.epoch) == (2, 1)
+    if COMPILED:  # Not by the way of damaged blocks.
+        monkeypatch.setattr(type(table.source), "open", None)
+    assert contents([table]) == items
+    assert [lookup([table], key) for key, _ in items] == [(5, 1, value) for _, value in items]
     close(table)
 
 

@@ -18,6 +18,8 @@ from lsmsql.engine.kernel.partitions import Partition
 from lsmsql.engine.sstable.top_index import pack_top_index, parse_top_index
 from lsmsql.engine.storage.block_frame import FrameType, frame_payload, open_payload
 from lsmsql.engine.storage.dictionary import Dictionary
+from lsmsql.engine.storage.encryption import _PLACE, NONCE_BYTES, FileCipher
+from lsmsql.engine.storage.filesystem import Bytes
 from lsmsql.engine.storage.parity import ParityScheme, Repairs
 from lsmsql.errors import CorruptionError
 
@@ -40,8 +42,19 @@ def compiled() -> ModuleType:
     return _compiled
 
 
+class PlacedCipher(FileCipher):
+    """A cipher whose nonces are the ordinals, so that twins make the same bytes. Not for use: a nonce must never come twice."""
+
+    def seal(self, section: int, ordinal: int, codec: int, dictionary: int, plain: Bytes) -> bytes:
+        nonce = ordinal.to_bytes(NONCE_BYTES, "little")
+        return nonce + self._encrypt(nonce, plain, self._prefix + _PLACE.pack(section, ordinal, codec, dictionary, self.epoch))
+
+
+CIPHER = PlacedCipher(bytes(range(32)), bytes(range(16)), 9, 3)
+
+
 class MemorySource:
-    """A BlockSource over bytes. sealed: frames were made by `seal`, which turns each byte over and adds OVERHEAD bytes."""
+    """A BlockSource over bytes. sealed: frames were made by `seal`."""
 
     def __init__(
         self,
@@ -57,7 +70,7 @@ class MemorySource:
         self.scheme = parity or ParityScheme()
         self.parity = self.scheme.code
         self.repairs = Repairs()
-        self.encrypted = sealed
+        self.cipher = CIPHER if sealed else None
         self.paranoid = False
         self.reads = 0
         self.on_read: Any = None
@@ -72,11 +85,8 @@ class MemorySource:
 
     def open(self, ordinal: int, offset: int, frame: bytes) -> tuple[int, int, bytes]:
         known = self.dictionary.id if self.dictionary else 0
-        codec, raw_length, payload = open_payload("memory", offset, frame, FrameType.DATA, None, ordinal, self.scheme, self.repairs, known)
-        if not self.encrypted:
-            return codec, raw_length, bytes(payload)
-        opened = _unseal(ordinal, offset, bytes(payload))
-        return codec, raw_length if codec else len(opened), opened
+        codec, raw_length, payload = open_payload("memory", offset, frame, FrameType.DATA, self.cipher, ordinal, self.scheme, self.repairs, known)
+        return codec, raw_length, bytes(payload)
 
     def index_partition(self, number: int, parse: Callable[[bytes], Any]) -> Any:
         if self.on_read is not None:
@@ -95,20 +105,10 @@ class MemorySource:
         raise CorruptionError("memory", offset, message)
 
 
-_TURNED = bytes(255 - byte for byte in range(256))
-
-
 def seal(ordinal: int, payload: tuple[int, int, bytes], parity: ParityScheme | None = None, dictionary: int = 0) -> bytes:
-    """The frame of a chunk's payload as a source with sealed=True opens it; not a cipher, but as long as one."""
+    """The frame of a chunk's payload as a source with sealed=True opens it."""
     codec, raw_length, data = payload
-    sealed = ordinal.to_bytes(12, "little") + data.translate(_TURNED) + b"tag" + bytes(13)
-    return frame_payload(FrameType.DATA, sealed, raw_length if codec else len(sealed), codec, None, 0, dictionary, parity)
-
-
-def _unseal(ordinal: int, offset: int, sealed: bytes) -> bytes:
-    if int.from_bytes(sealed[:12], "little") != ordinal:
-        raise CorruptionError("memory", offset, "sealed for another place")
-    return sealed[12:-16].translate(_TURNED)
+    return frame_payload(FrameType.DATA, data, raw_length, codec, CIPHER, ordinal, dictionary, parity)
 
 
 @dataclass

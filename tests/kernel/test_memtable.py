@@ -11,7 +11,9 @@ import pytest
 
 from lsmsql.engine.kernel import plain
 from lsmsql.engine.kernel.kinds import BATCH_SEQNO, SEQNO_MAX
-from lsmsql.engine.storage.record_log import LogState, record_header, scan_records
+from lsmsql.engine.storage import encryption
+from lsmsql.engine.storage.encryption import FileCipher
+from lsmsql.engine.storage.record_log import LogState, record_header, scan_records, seal_payload
 
 from .twins import KERNELS, compiled, needs_compiled
 
@@ -263,6 +265,27 @@ def test_a_record_of_one_operation_is_what_adding_and_sealing_it_makes(kernel: A
             arenas[0].put_record(*wrong, 2, 99, 4, 5, 4, 123)
         arenas[0].abandon()
     assert arenas[0].entries == 4
+
+
+@pytest.mark.parametrize("kernel", KERNELS)
+def test_an_encrypted_record_of_one_operation_is_what_the_log_seals(kernel: Any, monkeypatch: pytest.MonkeyPatch) -> None:
+    cipher = FileCipher(bytes(range(32)), bytes(16), 99, 3)
+    arena, one = kernel.MemtableArena(1 << 20), plain.MemtableArena(1 << 20)
+    for ordinal, (kind, value) in enumerate([(1, b"value"), (0, b""), (1, b""), (1, bytes(300_000)), (1, b"short")]):
+        monkeypatch.setattr(encryption, "new_nonce", lambda ordinal=ordinal: ordinal.to_bytes(12, "big"))
+        record = bytes(arena.put_sealed(7, kind, b"key", value, 2, cipher, ordinal, ordinal + 1, ordinal, 123))
+        one.begin()
+        one.add(7, b"key", kind, value)
+        stored = seal_payload(2, ordinal, one.payload(), cipher)
+        assert record == record_header(2, 1, 99, ordinal, ordinal + 1, ordinal, stored, 3, 123) + stored
+        for each in (arena, one):
+            each.index(ordinal + 1)
+    assert arena.entries == 5
+    for wrong in ((7, 9, b"key", b""), (7, 1, b"k" * 65_536, b"")):
+        with pytest.raises(ValueError):
+            arena.put_sealed(*wrong, 2, cipher, 5, 6, 5, 123)
+        arena.abandon()
+    assert arena.entries == 5
 
 
 @pytest.mark.parametrize("kernel", KERNELS)

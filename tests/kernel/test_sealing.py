@@ -5,7 +5,10 @@ from __future__ import annotations
 import random
 import threading
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from functools import partial
+from itertools import accumulate, count
+from struct import Struct
 from typing import Any
 
 import pytest
@@ -13,9 +16,12 @@ import pytest
 from lsmsql.engine.kernel import plain
 from lsmsql.engine.kernel.chunk import RawChunk, SealedBlocks, TableSummary
 from lsmsql.engine.sstable.sealing import sealed_ahead, sealed_at_once
+from lsmsql.engine.storage import encryption
+from lsmsql.engine.storage.encryption import FileCipher
 from lsmsql.errors import UsageError
 from lsmsql.parity_scheme import ParityScheme
 
+from ..storage.dictionary_world import json_dictionary
 from .stream_world import KERNELS, OVERHEAD, SETTINGS, compiled, drain, make_memtable, needs_compiled, random_entries
 
 SMALL = {**SETTINGS, "chunk_bytes": 1500}
@@ -25,7 +31,7 @@ def some_memtable(kernels: Any, seed: int = 1, commits: int = 80) -> Any:
     return make_memtable(kernels, random_entries(random.Random(seed), 300, commits))
 
 
-def drain_raw(stream: Any, lag: int) -> list[RawChunk | SealedBlocks | TableSummary]:
+def drain_raw(stream: Any, lag: int, cipher: FileCipher | None = None) -> list[RawChunk | SealedBlocks | TableSummary]:
     """All that a deferred stream hands out and is told, with `lag` chunks being sealed while it goes on."""
     sealer = stream.sealer()
     said: list[RawChunk | SealedBlocks | TableSummary] = []
@@ -37,10 +43,14 @@ def drain_raw(stream: Any, lag: int) -> list[RawChunk | SealedBlocks | TableSumm
         if not waiting:
             return said
         oldest = waiting.popleft()
-        said.append(sealer.seal(oldest))
+        said.append(sealer.seal(oldest, cipher))
         stream.settle(said[-1])
         if oldest.ends:
             said.append(stream.summary())
+
+
+def drawn(numbers: Iterator[int]) -> bytes:
+    return next(numbers).to_bytes(encryption.NONCE_BYTES, "little")
 
 
 def frames_of(said: Sequence[Any]) -> list[bytes]:
@@ -76,14 +86,23 @@ def test_one_table_is_the_same_however_late_its_blocks_are_settled(kernels: Any,
     [
         {},
         {"overhead": OVERHEAD},
+        {"overhead": OVERHEAD, "parity": ParityScheme.of_data("rs(4,2)").code, "dictionary": json_dictionary()},
         {"parity": ParityScheme.of_data("rs(4,2)").code},
         {"compression_level": 0, "restart_interval": 7, "hash_ratio": 0.5},
         {"checked": True},
     ],
 )
-def test_both_twins_hand_out_the_same(settings: dict[str, Any], seed: int, lag: int) -> None:
+def test_both_twins_hand_out_the_same(settings: dict[str, Any], seed: int, lag: int, monkeypatch: pytest.MonkeyPatch) -> None:
     arguments = {**SMALL, "table_bytes": random.Random(seed).choice((1, 2000, 9000)), **settings, "deferred": True}
-    one, other = (drain_raw(kernels.TableStream([some_memtable(kernels, seed)], **arguments), lag) for kernels in (plain, compiled()))
+    cipher = FileCipher(bytes(range(32)), bytes(16), 5, 2) if "overhead" in settings else None
+    said = []
+    for kernels in (plain, compiled()):
+        numbers = count()
+        draw = partial(drawn, numbers)
+        monkeypatch.setattr(encryption, "new_nonce", draw)
+        monkeypatch.setattr(encryption, "new_nonces", lambda number, draw=draw: b"".join(draw() for _ in range(number)))
+        said.append(drain_raw(kernels.TableStream([some_memtable(kernels, seed)], **arguments), lag, cipher))
+    one, other = said
     assert one == other
     assert sum(isinstance(each, TableSummary) for each in one) > 1
 
@@ -123,6 +142,29 @@ def test_a_deferred_stream_has_an_order_to_be_used_in(kernels: Any) -> None:
 
 
 @pytest.mark.parametrize("kernels", KERNELS)
+def test_blocks_are_encrypted_where_there_is_room_for_it_and_a_key(kernels: Any) -> None:
+    cipher = FileCipher(bytes(32), bytes(16), 5, 2)
+    for overhead, given in ((OVERHEAD, None), (0, cipher)):
+        stream = kernels.TableStream([some_memtable(kernels)], **SMALL, overhead=overhead, deferred=True)
+        with pytest.raises(ValueError, match="encrypted"):
+            stream.sealer().seal(stream.next_raw(), given)
+        stream.close()
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
+def test_no_nonce_is_drawn_twice(kernels: Any) -> None:
+    cipher = FileCipher(bytes(32), bytes(16), 5, 2)
+    nonces: list[bytes] = []
+    for _ in range(2):  # Once more for the same file: what an interrupted flush has sealed is under the same key.
+        stream = kernels.TableStream([some_memtable(kernels)], **SMALL, overhead=OVERHEAD, deferred=True)
+        for said in drain_raw(stream, 1, cipher):
+            if isinstance(said, SealedBlocks):
+                starts = accumulate(Struct(f"<{len(said.codecs)}I").unpack(said.sizes), initial=0)
+                nonces += [said.frames[start + 40 : start + 52] for start in starts][:-1]
+    assert len(nonces) == len(set(nonces)) > 10
+
+
+@pytest.mark.parametrize("kernels", KERNELS)
 def test_a_sealer_refuses_what_a_stream_refuses(kernels: Any) -> None:
     for arguments in ({"compression_level": 23}, {"compression_level": -1}):
         with pytest.raises(UsageError):
@@ -132,16 +174,22 @@ def test_a_sealer_refuses_what_a_stream_refuses(kernels: Any) -> None:
 
 
 class Sheet:
-    """A file whose chunks are their frames."""
+    """A file whose chunks are their frames. threads: those that asked for its cipher, which is before each chunk is sealed."""
 
     def __init__(self) -> None:
         self.threads: set[int] = set()
         self.fails = False
+        self.begun = False
+
+    @property
+    def cipher(self) -> None:
+        self.threads.add(threading.get_ident())
+        if self.fails and self.begun:
+            raise OSError("no entropy")
+        self.begun = True
 
     def sealed(self, first_block: int, frames: bytes, payloads: list[tuple[int, int, bytes]], dictionary: int) -> bytes:
         self.threads.add(threading.get_ident())
-        if self.fails and first_block:
-            raise OSError("no entropy")
         return frames
 
 

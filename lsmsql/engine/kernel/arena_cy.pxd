@@ -15,6 +15,9 @@ cdef class MemtableArena:
     cdef int append_one(self, u32 tree, object key, u8 kind, object value) except -1
     cdef int add_one(self, u32 tree, object key, u8 kind, object value) except -1
     cdef int reserve_index(self) except -1
+    cdef u8* sealed  # where records are encrypted
+    cdef size_t sealed_room
+    cdef void* cipher  # the context for it
     cdef object seal_open(self, u16 kind, u64 log_id, u64 ordinal, u64 seqno, u64 previous, u64 time)
 
 cdef Chunk* _move_record(Ops* ops, size_t start, size_t need)

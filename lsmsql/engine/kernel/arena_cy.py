@@ -11,8 +11,9 @@ if not cython.compiled:
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
 from cython.cimports.cpython.memoryview import PyMemoryView_FromMemory
 from cython.cimports.cpython.tuple import PyTuple_GET_ITEM, PyTuple_GET_SIZE
-from cython.cimports.libc.stdlib import realloc
+from cython.cimports.libc.stdlib import free, realloc
 from cython.cimports.libc.string import memcpy
+from cython.cimports.lsmsql.engine.kernel.aes_gcm_cy import OVERHEAD, NativeCipher, Piece, context_free, native_cipher, piece_seal
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.native import (
     KIND_READABLE_MAX,
@@ -49,8 +50,11 @@ from cython.cimports.lsmsql.engine.kernel.operations_cy import (
 from cython.cimports.lsmsql.engine.kernel.memtable_cy import Memtable, check_entry, memtable_view, write_operation
 from cython.cimports.lsmsql.engine.kernel.record_cy import record_fill
 
+from ..storage import encryption
 from .entry_error import EntryError, pair_of
 
+_SECTION_RECORD = cython.declare(u8, 0x80)  # as in storage/record_log.py
+_FLAG_ENCRYPTED = cython.declare(u16, 1)
 _CHUNK = cython.declare(cython.size_t, (1 << 20) - 64)
 _ENTRY_BYTES = cython.declare(cython.size_t, 164)  # of record and index, at 100-byte values: what arenas are sized for
 
@@ -93,6 +97,10 @@ class MemtableArena:
         # More than enough for entries of the usual size, so that no commit waits for the index to be made larger.
         if ops_reserve(cython.address(self.operations.ops), entries if entries < (1 << 24) else (1 << 24)):
             raise MemoryError("no memory for an arena")
+
+    def __dealloc__(self):
+        context_free(cython.address(self.cipher))
+        free(self.sealed)
 
     def reserve(self, more):
         """Where the next `more` bytes of the open record go; opens one if there is none."""
@@ -217,6 +225,33 @@ class MemtableArena:
         """`add` and `seal` of a record of one operation."""
         self.add_one(tree, key, kind, value)
         return self.seal_open(record_kind, log_id, ordinal, seqno, previous, time)
+
+    def put_sealed(self, tree: u32, kind: u8, key, value, record_kind: u16, cipher, ordinal: u64, seqno: u64, previous: u64, time: u64):
+        """`add`, and the record of this one operation as an encrypted WAL takes it: a view, good until the next call."""
+        native: NativeCipher = native_cipher(cipher)
+        piece: Piece
+        self.add_one(tree, key, kind, value)
+        chunk: ChunkP = self.operations.ops.chunk
+        payload: Room = cython.cast(Room, chunk.data) + self.start + RECORD_HEADER
+        size: cython.size_t = chunk.used - self.start - RECORD_HEADER
+        log_id: u64
+        self.reserve_index()
+        if self.sealed_room < RECORD_HEADER + OVERHEAD + size:
+            made: cython.p_void = realloc(self.sealed, RECORD_HEADER + OVERHEAD + 2 * size)
+            if made == cython.NULL:
+                raise MemoryError("no memory for a commit")
+            self.sealed = cython.cast(Room, made)
+            self.sealed_room = RECORD_HEADER + OVERHEAD + 2 * size
+        piece.key = cython.address(native.key)
+        piece.section, piece.ordinal, piece.codec, piece.dictionary = _SECTION_RECORD + record_kind, ordinal, 0, 0
+        nonce: bytes = encryption.new_nonce()
+        fresh: Data = cython.cast(Data, PyBytes_AS_STRING(nonce))
+        if piece_seal(cython.address(self.cipher), cython.address(piece), fresh, payload, size, self.sealed + RECORD_HEADER):
+            raise MemoryError("no memory to encrypt a commit")
+        memcpy(cython.address(log_id), native.key.file + 16, 8)
+        size += RECORD_HEADER + OVERHEAD
+        record_fill(self.sealed, size, record_kind, _FLAG_ENCRYPTED, log_id, ordinal, seqno, previous, native.key.epoch, time)
+        return PyMemoryView_FromMemory(cython.cast(cython.p_char, self.sealed), size, 0x100)
 
     def seal_open(self, kind, log_id, ordinal, seqno, previous, time):
         at: Room = self.reserve(0)

@@ -71,9 +71,8 @@ class RawChunk(NamedTuple):
 
 
 class SealedBlocks(NamedTuple):
-    """What a BlockSealer made of a raw chunk: frames or payloads as a Chunk has them, the frames' sizes in the file (u32 each), codecs (u8)."""
+    """What a BlockSealer made of a raw chunk: frames, their sizes (u32 each), codecs (u8)."""
 
     frames: bytes
-    payloads: list[tuple[int, int, bytes]]
     sizes: bytes
     codecs: bytes

@@ -6,7 +6,7 @@ from .mend_cy cimport block_mend
 from .merge_cy cimport DONE, FAILED, LIVE, SEEK, WANT, Head, head_of_block, head_of_operation
 from .native cimport VALUE, Blk, Data, MemTree, NodeP, Ops, Pair, PairP, Tab, TabP, compare_keys, prefetch, prefix_of, u32, u64, visible_node
 from .parts_cy cimport part_index, part_unpin
-from .table_cy cimport Table, table_decode_frame, table_decode_payload
+from .table_cy cimport Table, table_decode_frame
 
 ctypedef long long i64
 ctypedef TabP* Tabs
@@ -18,14 +18,6 @@ cdef struct Row:
     u32 value_size
 
 ctypedef Row* Rows
-
-cdef struct Opened:  # a decrypted frame
-    Data payload
-    size_t size
-    u32 raw_length
-    int codec
-
-ctypedef Opened* OpenedP
 
 cdef struct Feed:
     Head head
@@ -53,8 +45,6 @@ cdef struct Feed:
     Data window  # frames read and not all decoded; NULL: none
     u32 window_first
     u32 window_last
-    OpenedP opened  # of an encrypted table: what the window's frames hold
-    size_t opened_room
     # -- rows
     Rows rows
     size_t row_count
@@ -77,7 +67,6 @@ cdef void _settle_pairs(Feed* feed) noexcept nogil
 cdef void _sort(Feed* feed) noexcept nogil
 cdef void _begin_block(Feed* feed) noexcept nogil
 cdef int _fetch_index(Feed* feed) except -1
-cdef int _open_frames(Feed* feed, Table table, bytes chunk, list owners) except -1
 
 cdef class RowPuller:
     cdef object rows

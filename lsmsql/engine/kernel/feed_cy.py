@@ -54,7 +54,6 @@ def feed_free(feed):
     feed.head.state = DONE
     free(feed.pairs)
     free(feed.rows)
-    free(feed.opened)
     part_unpin(feed.tab)
     part_unpin(feed.spent)
     feed.tab = feed.spent = cython.NULL
@@ -62,7 +61,6 @@ def feed_free(feed):
         blk_free(feed.blk)
     feed.pairs = cython.NULL
     feed.rows = cython.NULL
-    feed.opened = cython.NULL
     feed.blk = cython.NULL
 
 
@@ -127,7 +125,6 @@ def _sort(feed):
 def feed_refill(feed, scratch):
     """Do for a head that is not live what can be done without the GIL: sort the memtable, decode the next block of the window."""
     tab: TabP
-    opened: OpenedP
     frame: Data
     if feed.head.state == SEEK:
         _sort(feed)
@@ -148,14 +145,8 @@ def feed_refill(feed, scratch):
     if feed.window == cython.NULL or feed.ordinal >= feed.window_last:
         return
     tab = feed.tab
-    if feed.opened != cython.NULL:
-        opened = feed.opened + (feed.ordinal - feed.window_first)
-        feed.code = table_decode_payload(
-            tab, feed.ordinal, opened.codec, opened.raw_length, opened.payload, opened.size, scratch, cython.address(feed.blk)
-        )
-    else:
-        frame = feed.window + (tab.offsets[feed.ordinal] - tab.offsets[feed.window_first])
-        feed.code = table_decode_frame(tab, feed.ordinal, frame, scratch, cython.address(feed.blk))
+    frame = feed.window + (tab.offsets[feed.ordinal] - tab.offsets[feed.window_first])
+    feed.code = table_decode_frame(tab, feed.ordinal, frame, scratch, cython.address(feed.blk))
     if feed.code:
         feed.head.state = FAILED
         return
@@ -186,15 +177,10 @@ def feed_read(feed):
     chunk: bytes = table.source.read(tab.offsets[first], tab.offsets[last] - tab.offsets[first])
     if cython.cast(u64, len(chunk)) != tab.offsets[last] - tab.offsets[first]:
         raise ValueError(f"{len(chunk)} bytes read instead of {tab.offsets[last] - tab.offsets[first]}")
-    owners: list = [chunk]
     feed.window_first = first
     feed.window_last = last
-    free(feed.opened)
-    feed.opened = cython.NULL
-    if table.encrypted:
-        _open_frames(feed, table, chunk, owners)
     feed.window = cython.cast(Data, PyBytes_AS_STRING(chunk))
-    return owners
+    return [chunk]
 
 
 def _fetch_index(feed):
@@ -204,32 +190,6 @@ def _fetch_index(feed):
     part_unpin(feed.spent)
     feed.spent = cython.NULL
     feed.tab = part_index(root, table.source, table.cache, feed.part, False) if root.parts else root
-    return 0
-
-
-def _open_frames(feed, table, chunk, owners):
-    """Decrypt the frames of the window, all under this one hold of the GIL."""
-    tab: TabP = feed.tab
-    base: u64 = tab.offsets[feed.window_first]
-    ordinal: u32
-    payload: bytes
-    opened: OpenedP = cython.cast(OpenedP, malloc((feed.window_last - feed.window_first) * cython.sizeof(Opened)))
-    if opened == cython.NULL:
-        raise MemoryError
-    try:
-        for ordinal in range(feed.window_first, feed.window_last):
-            start: cython.Py_ssize_t = tab.offsets[ordinal] - base
-            codec, raw_length, found = table.source.open(tab.first + ordinal, tab.offsets[ordinal], chunk[start : start + tab.sizes[ordinal]])
-            payload = found if isinstance(found, bytes) else bytes(found)
-            owners.append(payload)
-            opened[ordinal - feed.window_first].codec = codec
-            opened[ordinal - feed.window_first].raw_length = raw_length
-            opened[ordinal - feed.window_first].payload = cython.cast(Data, PyBytes_AS_STRING(payload))
-            opened[ordinal - feed.window_first].size = PyBytes_GET_SIZE(payload)
-    except BaseException:
-        free(opened)
-        raise
-    feed.opened = opened
     return 0
 
 

@@ -27,13 +27,14 @@ from cython.cimports.lsmsql.engine.kernel.libraries_cy import (
     zstd_is_error,
     zstd_learn,
 )
-from cython.cimports.lsmsql.engine.kernel.native import FRAME_HEADER, SLACK, U32_MAX, Hash128, Room, u8, u16, u32, u64
+from cython.cimports.lsmsql.engine.kernel.native import FRAME_HEADER, SLACK, U32_MAX, Data, Hash128, Room, u8, u16, u32, u64
 from cython.cimports.lsmsql.engine.storage.parity_cy import parity_frame
 
 _RATIO_MAX = cython.declare(u64, (128 << 10) // 3 + 1)  # as in storage/compression.py
 _RAW_MAX = cython.declare(u32, 1_100_000_000)  # as in storage/block_frame.py
 _MAGIC = cython.declare(u16, 0x4D53)
 _DATA = cython.declare(u8, 1)
+_FLAG_ENCRYPTED = cython.declare(u8, 1)
 _FLAG_PARITY = cython.declare(u8, 2)
 _NONE = cython.declare(cython.int, 0)
 _ZSTD = cython.declare(cython.int, 1)
@@ -72,10 +73,13 @@ def payload_seal(scratch, level, raw, size, out, codec):
     return size
 
 
-def frame_seal(scratch, level, parity, raw, size, out):
+def frame_seal(scratch, level, parity, raw, size, sealer, out):
     codec: cython.int = 0
-    stored: cython.size_t = payload_seal(scratch, level, raw, size, out + FRAME_HEADER, cython.address(codec))
-    length: u32 = stored
+    payload: Room = out + FRAME_HEADER + (0 if sealer == cython.NULL else NONCE)
+    stored: cython.size_t = payload_seal(scratch, level, raw, size, payload, cython.address(codec))
+    length: u32
+    epoch: u16 = 0
+    piece: Piece
     raw_length: u32 = size
     zero: u64 = 0
     digest: Hash128
@@ -83,11 +87,21 @@ def frame_seal(scratch, level, parity, raw, size, out):
     if stored == 0:
         return 0
     memcpy(out, cython.address(_MAGIC), 2)
-    memcpy(out + 4, cython.address(zero), 8)  # Key epoch 0, and no dictionary unless it is used.
+    memcpy(out + 4, cython.address(zero), 8)  # No dictionary unless it is used.
     out[2] = _DATA
     out[3] = _FLAG_PARITY if parity else 0
     out[4] = codec
     out[5] = parity & 0xFF
+    if sealer != cython.NULL:
+        piece.key, piece.section, piece.codec, piece.ordinal = sealer.key, _DATA, codec, sealer.ordinal
+        piece.dictionary = scratch.dictionary if codec == _ZSTD_DICTIONARY else 0
+        if piece_seal(cython.address(scratch.cipher), cython.address(piece), sealer.nonce, payload, stored, out + FRAME_HEADER):
+            return 0
+        stored += OVERHEAD
+        out[3] |= _FLAG_ENCRYPTED
+        epoch = sealer.key.epoch
+        memcpy(out + 6, cython.address(epoch), 2)
+    length = stored
     if codec == _ZSTD_DICTIONARY:
         memcpy(out + 8, cython.address(scratch.dictionary), 4)
     memcpy(out + 12, cython.address(length), 4)
@@ -99,7 +113,10 @@ def frame_seal(scratch, level, parity, raw, size, out):
     return FRAME_HEADER + stored
 
 
-def frame_check(frame, size, parity, dictionary, found):
+def frame_check(frame, size, parity, dictionary, key, found):
+    flags: u8 = (_FLAG_PARITY if parity else 0) | (0 if key == cython.NULL else _FLAG_ENCRYPTED)
+    overhead: u32 = 0 if key == cython.NULL else OVERHEAD
+    epoch: u16
     magic: u16
     check: u32
     named: u32
@@ -118,16 +135,40 @@ def frame_check(frame, size, parity, dictionary, found):
     found.codec = frame[4]
     if magic != _MAGIC or check != cython.cast(u32, hash64(frame, 36) & U32_MAX):
         return FRAME_BAD
-    if frame[2] != _DATA or frame[3] != (_FLAG_PARITY if parity else 0) or frame[5] != (parity & 0xFF):
+    if frame[2] != _DATA or frame[3] != flags or frame[5] != (parity & 0xFF):
         return FRAME_BAD
     if found.codec > _ZSTD_DICTIONARY or found.raw_length > _RAW_MAX:
         return FRAME_BAD
     if (named == 0 or named != dictionary) if found.codec == _ZSTD_DICTIONARY else named != 0:
         return FRAME_BAD
-    if found.stored != size - FRAME_HEADER or (found.codec == _NONE and found.stored != found.raw_length):
+    if found.stored != size - FRAME_HEADER or found.stored < overhead or (found.codec == _NONE and found.stored - overhead != found.raw_length):
+        return FRAME_BAD
+    memcpy(cython.address(epoch), frame + 6, 2)
+    if key != cython.NULL and epoch != key.epoch:
         return FRAME_BAD
     made = hash128(frame + FRAME_HEADER, found.stored)
     return BLOCK_OK if made.low == digest.low and made.high == digest.high else FRAME_BAD
+
+
+def frame_open(scratch, key, ordinal, found, dictionary, payload):
+    piece: Piece
+    code: cython.int
+    if scratch.opened_room < found.stored:
+        room: cython.size_t = cython.cast(cython.size_t, found.stored) + found.stored // 4 + 4096
+        opened: Room = cython.cast(Room, malloc(room + SLACK))
+        if opened == cython.NULL:
+            return BLOCK_NO_MEMORY
+        free(scratch.opened)
+        scratch.opened = opened
+        scratch.opened_room = room
+    piece.key, piece.section, piece.codec, piece.ordinal = key, _DATA, found.codec, ordinal
+    piece.dictionary = dictionary if found.codec == _ZSTD_DICTIONARY else 0
+    code = piece_open(cython.address(scratch.cipher), cython.address(piece), payload[0], found.stored, scratch.opened)
+    if code != CIPHER_OK:
+        return BLOCK_NO_MEMORY if code == CIPHER_NO_MEMORY else FRAME_BAD
+    found.stored -= OVERHEAD
+    payload[0] = scratch.opened
+    return BLOCK_OK
 
 
 def payload_decode(scratch, learned, codec, raw_length, payload, size, layout):
@@ -166,7 +207,9 @@ def scratch_free(scratch):
         zstd_free_compressor(scratch.compressor)
     if scratch.decompressor != cython.NULL:
         zstd_free_decompressor(scratch.decompressor)
+    context_free(cython.address(scratch.cipher))
     free(scratch.raw)
+    free(scratch.opened)
     scratch.compressor = scratch.decompressor = cython.NULL
-    scratch.raw = cython.NULL
-    scratch.room = 0
+    scratch.raw = scratch.opened = cython.NULL
+    scratch.room = scratch.opened_room = 0

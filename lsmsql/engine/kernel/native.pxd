@@ -74,6 +74,16 @@ ctypedef unsigned int (*is_error_t)(size_t code) noexcept nogil
 ctypedef unsigned long long (*content_size_t)(const void* data, size_t size) noexcept nogil
 ctypedef size_t (*frame_size_t)(const void* data, size_t size) noexcept nogil
 
+# --- the key of an encrypted file (aes_gcm_cy makes it)
+
+cdef struct FileKey:  # of one file and epoch; nothing in it changes
+    u8 key[32]
+    u8 file[24]  # database id and file id, as associated data has them
+    u32 epoch
+    void* aead  # the AESGCM of the cryptography package that stands in; the NativeCipher keeps it
+
+ctypedef const FileKey* FileKeyP
+
 # --- a decoded block: this struct and its arrays are one allocation (but for a builder's, whose arrays are its own)
 
 cdef struct Blk:
@@ -154,6 +164,7 @@ cdef struct Tab:  # an index, whole, top-level or one of its partitions: what th
     u32 parity  # ParityScheme.code of the frames, 0: none
     u32 dictionary  # id of the one that frames may name, 0: none
     const void* learned  # that dictionary, as zstd_decompress_learned takes it; the Table keeps it
+    FileKeyP key  # of the frames, NULL: not encrypted; the Table keeps it
     u8 paranoid  # entries are held to their checksums
     u32* entries
     u64* min_seqnos  # global seqno included

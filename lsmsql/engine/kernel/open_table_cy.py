@@ -90,7 +90,7 @@ def table_close_block(table, count):
     room: cython.size_t = sealing_room(cython.address(table.sealing), raw_size)
     if _reserve(cython.cast(cython.pp_void, cython.address(table.out)), cython.address(table.out_room), table.out_size + room, 1):
         return BLOCK_NO_MEMORY
-    if sealing_block(cython.address(table.sealing), table.raw, raw_size, table.out + table.out_size, cython.address(sealed)):
+    if sealing_block(cython.address(table.sealing), table.raw, raw_size, cython.NULL, table.out + table.out_size, cython.address(sealed)):
         return BLOCK_NO_MEMORY
     table.out_size += sealed.written
     table.payload_bytes += sealed.payload

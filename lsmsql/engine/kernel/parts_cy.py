@@ -69,6 +69,7 @@ class _Opener:
         tab.parity = root.parity
         tab.paranoid = root.paranoid
         tab.learned = root.learned
+        tab.key = root.key
         tab.dictionary = root.dictionary
         tab.first = root.part_firsts[n]
         tab.cached = root.cached + tab.first

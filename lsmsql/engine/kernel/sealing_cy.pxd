@@ -1,11 +1,12 @@
-# How raw blocks become frames, or payloads that are sealed elsewhere: the last step before the file, on any thread.
+# How raw blocks become frames, or payloads that are encrypted elsewhere: the last step before the file, on any thread.
 from ..storage.parity_cy cimport Parity, parity_encode, parity_frame, parity_prepare, parity_shard
-from .frame_cy cimport Scratch, frame_room, frame_seal, payload_seal, scratch_free
-from .native cimport FRAME_HEADER, Data, Room, U32s, u8, u32
+from .aes_gcm_cy cimport NONCE, NativeCipher, native_cipher
+from .frame_cy cimport Scratch, Sealer, SealerP, frame_room, frame_seal, payload_seal, scratch_free
+from .native cimport FRAME_HEADER, Data, FileKeyP, Room, U32s, u8, u32
 
 cdef struct Sealing:
     int level
-    size_t overhead  # that sealing elsewhere adds to each payload; 0: frames are made
+    size_t overhead  # that encryption adds to each payload; 0: there is none
     u32 parity_code  # ParityScheme.code, 0: none
     Parity parity
     Scratch scratch
@@ -19,7 +20,8 @@ cdef struct Sealed:
 cdef int sealing_set(Sealing* sealing, int level, size_t overhead, u32 parity) except -1  # ValueError for a parity that is none
 cdef int sealing_learn(Sealing* sealing, object native, u32 id) except -1  # compress with a dictionary, which the caller keeps
 cdef size_t sealing_room(const Sealing* sealing, size_t raw_size) noexcept nogil  # bytes that sealing_block may write
-cdef int sealing_block(Sealing* sealing, Data raw, size_t size, Room out, Sealed* sealed) noexcept nogil  # -1: no memory
+# The frame of a block, or the payload alone where there is overhead and no sealer; -1: no memory
+cdef int sealing_block(Sealing* sealing, Data raw, size_t size, SealerP sealer, Room out, Sealed* sealed) noexcept nogil
 cdef list sealing_payloads(const Sealing* sealing, Data out, const u32* sizes, const u32* raw_lengths, const u8* codecs, u32 count)
 cdef void sealing_free(Sealing* sealing) noexcept nogil
 
@@ -33,4 +35,4 @@ cdef class BlockSealer:
     cdef size_t room
     cdef size_t used
     cdef bint busy
-    cdef int _run(self, Data raw, const u32* lengths, u32 count, U32s sizes, u8* codecs) noexcept nogil
+    cdef int _run(self, Data raw, const u32* lengths, u32 count, FileKeyP key, u32 first, Data nonces, U32s sizes, u8* codecs) noexcept nogil

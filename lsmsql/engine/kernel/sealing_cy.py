@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True, initializedcheck=False
-"""Raw blocks into frames, without the GIL: compressed, checksummed, with parity; plain/sealing.py defines BlockSealer."""
+"""Raw blocks into frames, without the GIL: compressed, encrypted, checksummed, with parity; plain/sealing.py defines BlockSealer."""
 
 from __future__ import annotations
 
@@ -15,6 +15,7 @@ from cython.cimports.lsmsql.engine.kernel.native import SLACK
 
 from ...errors import UsageError
 from ...parity_scheme import ParityScheme
+from ..storage import encryption
 from .chunk import SealedBlocks
 from .libraries_cy import native_dictionary
 
@@ -43,14 +44,14 @@ def _parity_bytes(sealing, frame_size):
 
 
 def sealing_room(sealing, raw_size):
-    room: cython.size_t = frame_room(raw_size)
+    room: cython.size_t = frame_room(raw_size) + sealing.overhead
     return room + _parity_bytes(sealing, room)
 
 
-def sealing_block(sealing, raw, size, out, sealed):
+def sealing_block(sealing, raw, size, sealer, out, sealed):
     stored: cython.size_t
     sealed.codec = 0
-    if sealing.overhead:
+    if sealing.overhead and sealer == cython.NULL:
         stored = payload_seal(cython.address(sealing.scratch), sealing.level, raw, size, out, cython.address(sealed.codec))
         if stored == 0:
             return -1
@@ -58,19 +59,19 @@ def sealing_block(sealing, raw, size, out, sealed):
         sealed.frame = FRAME_HEADER + stored + sealing.overhead
         sealed.frame += _parity_bytes(sealing, sealed.frame)
         return 0
-    stored = frame_seal(cython.address(sealing.scratch), sealing.level, sealing.parity_code, raw, size, out)
+    stored = frame_seal(cython.address(sealing.scratch), sealing.level, sealing.parity_code, raw, size, sealer, out)
     if stored == 0:
         return -1
     if sealing.parity_code:
         parity_encode(cython.address(sealing.parity), out, stored, out + stored)
     sealed.codec = out[4]
-    sealed.payload = stored - FRAME_HEADER
+    sealed.payload = stored - FRAME_HEADER - sealing.overhead
     sealed.frame = sealed.written = stored + _parity_bytes(sealing, stored)
     return 0
 
 
 def sealing_payloads(sealing, out, sizes, raw_lengths, codecs, count):
-    """The payloads of `count` blocks, to be sealed elsewhere: (codec, raw length, bytes)."""
+    """The payloads of `count` blocks, to be encrypted elsewhere: (codec, raw length, bytes)."""
     found: list = []
     n: u32
     for n in range(count):
@@ -107,8 +108,11 @@ class BlockSealer:
         sealing_free(cython.address(self.sealing))
         free(self.out)
 
-    def seal(self, raw_chunk):
+    def seal(self, raw_chunk, cipher=None):
         """What becomes of a RawChunk's blocks: SealedBlocks. One thread at a time."""
+        native: NativeCipher = None
+        key: FileKeyP = cython.NULL
+        nonces: bytes = b""
         raw: bytes = raw_chunk.raw
         lengths: bytes = raw_chunk.lengths
         count: u32 = PyBytes_GET_SIZE(lengths) // 4
@@ -127,18 +131,28 @@ class BlockSealer:
             raise ValueError("the lengths of the blocks are not those of their chunk")
         if self.busy:
             raise ValueError("the sealer is in use")
+        if (cipher is None) != (self.sealing.overhead == 0):
+            raise ValueError("blocks are encrypted where their overhead was counted, and nowhere else")
+        if cipher is not None:
+            native = native_cipher(cipher)
+            key = cython.address(native.key)
+            nonces = encryption.new_nonces(count)
+            if len(nonces) != NONCE * cython.cast(cython.Py_ssize_t, count):
+                raise ValueError("each block takes a nonce of its own")
         self.busy = True
+        first: u32 = raw_chunk.first_block
+        fresh: Data = cython.cast(Data, PyBytes_AS_STRING(nonces))
         with cython.nogil:
-            code = self._run(at, raw_lengths, count, found, used)
+            code = self._run(at, raw_lengths, count, key, first, fresh, found, used)
         self.busy = False
         if code:
             raise MemoryError("no memory to seal blocks")
-        if self.sealing.overhead:
-            return SealedBlocks(b"", sealing_payloads(cython.address(self.sealing), self.out, found, raw_lengths, used, count), sizes, codecs)
-        return SealedBlocks(PyBytes_FromStringAndSize(cython.cast(cython.p_char, self.out), self.used), [], sizes, codecs)
+        return SealedBlocks(PyBytes_FromStringAndSize(cython.cast(cython.p_char, self.out), self.used), sizes, codecs)
 
-    def _run(self, raw, lengths, count, sizes, codecs):
+    def _run(self, raw, lengths, count, key, first, nonces, sizes, codecs):
         sealed: Sealed
+        sealer: Sealer
+        sealer.key = key
         n: u32
         self.used = 0
         for n in range(count):
@@ -149,7 +163,16 @@ class BlockSealer:
                     return -1
                 self.out = cython.cast(Room, memory)
                 self.room = need + need // 2
-            if sealing_block(cython.address(self.sealing), raw, lengths[n], self.out + self.used, cython.address(sealed)):
+            sealer.ordinal = first + n
+            sealer.nonce = nonces + NONCE * cython.cast(cython.size_t, n)
+            if sealing_block(
+                cython.address(self.sealing),
+                raw,
+                lengths[n],
+                cython.NULL if key == cython.NULL else cython.address(sealer),
+                self.out + self.used,
+                cython.address(sealed),
+            ):
                 return -1
             self.used += sealed.written
             sizes[n] = sealed.frame

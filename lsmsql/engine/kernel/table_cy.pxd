@@ -1,3 +1,4 @@
+from .aes_gcm_cy cimport NativeCipher, native_cipher
 from .block_decode_cy cimport (
     BLOCK_CHECK, BLOCK_NO_MEMORY, BLOCK_OK, BLOCK_OTHER, FRAME_BAD, Layout, blk_allocate, blk_free, blk_reserve, blk_single, blk_unpin, block_fill,
 )
@@ -19,9 +20,9 @@ cdef class Table:
     cdef Tab tab
     cdef readonly object source
     cdef readonly BlockCache cache
-    cdef readonly bint encrypted
     cdef bytes _filter
     cdef object _dictionary  # what Tab.learned lies in
+    cdef NativeCipher _cipher  # what Tab.key lies in
     cdef void* _memory  # of the index's columns
     cdef void* _starts  # of its partitions
     # table_block for a block that is not cached, of `tab`: the table's index, or a partition of it that is pinned. wanted: NULL, or what to look up
@@ -40,8 +41,8 @@ cdef u32 table_lower(const Tab* tab, Data key, size_t size) noexcept nogil
 cdef Blk* table_block(Table table, Tab* tab, u32 ordinal, int keep) except NULL
 # The newest version of a key at a seqno: 1, a pinned block and the position in it; or 0. hash: XXH3-64 of the key.
 cdef int table_find(Table table, Data key, size_t size, u64 hash, u64 seqno, Blk** blk, u32* position) except -1
-# Bulk reading without the GIL: frame (unencrypted, exactly Tab.sizes[ordinal] bytes) to *blk, reused if large enough. A code of block_decode_cy; then
-# block_mend repairs it or raises, under the GIL. Encrypted tables: BlockSource.open first, then table_decode_payload.
+# Bulk reading without the GIL: frame (exactly Tab.sizes[ordinal] bytes) to *blk, reused if large enough. A code of block_decode_cy; then
+# block_mend repairs it or raises, under the GIL.
 cdef int table_decode_frame(const Tab* tab, u32 ordinal, Data frame, Scratch* scratch, Blk** blk) noexcept nogil
 cdef int table_decode_payload(
     const Tab* tab, u32 ordinal, int codec, u32 raw_length, Data payload, size_t size, Scratch* scratch, Blk** blk

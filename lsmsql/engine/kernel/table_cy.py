@@ -16,7 +16,7 @@ from cython.cimports.lsmsql.engine.kernel.block_rows_cy import ROW_ABSENT, ROW_F
 from cython.cimports.lsmsql.engine.kernel.cache_cy import BlockCache
 from cython.cimports.lsmsql.engine.kernel.checksums_cy import checks_match
 from cython.cimports.lsmsql.engine.kernel.filter_cy import filter_open, filter_probe
-from cython.cimports.lsmsql.engine.kernel.frame_cy import Framed, Scratch, frame_check, payload_decode, scratch_free
+from cython.cimports.lsmsql.engine.kernel.frame_cy import Framed, Scratch, frame_check, frame_open, payload_decode, scratch_free
 from cython.cimports.lsmsql.engine.kernel.index_cy import index_fill, index_need
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.parts_cy import part_index, part_may_contain, part_release, part_unpin
@@ -91,10 +91,13 @@ def table_decode_payload(tab, ordinal, codec, raw_length, payload, size, scratch
 
 def table_decode_frame(tab, ordinal, frame, scratch, blk):
     found: Framed
-    code: cython.int = frame_check(frame, tab.sizes[ordinal], tab.parity, tab.dictionary, cython.address(found))
+    code: cython.int = frame_check(frame, tab.sizes[ordinal], tab.parity, tab.dictionary, tab.key, cython.address(found))
+    payload: Data = frame + FRAME_HEADER
+    if code == BLOCK_OK and tab.key != cython.NULL:
+        code = frame_open(scratch, tab.key, tab.first + ordinal, cython.address(found), tab.dictionary, cython.address(payload))
     if code:
         return code
-    return table_decode_payload(tab, ordinal, found.codec, found.raw_length, frame + FRAME_HEADER, found.stored, scratch, blk)
+    return table_decode_payload(tab, ordinal, found.codec, found.raw_length, payload, found.stored, scratch, blk)
 
 
 # --- blocks, through the cache
@@ -204,7 +207,9 @@ class Table:
             raise TypeError("a Table is made once")
         self.source = source
         self.cache = cache
-        self.encrypted = source.encrypted
+        if source.cipher is not None:
+            self._cipher = native_cipher(source.cipher)
+            tab.key = cython.address(self._cipher.key)
         tab.parity = source.parity
         self._open_dictionary(source.dictionary)
         tab.paranoid = source.paranoid
@@ -291,7 +296,7 @@ class Table:
             try:
                 return self._decode(tab, ordinal, frame, cython.address(_scratch), keep, wanted)
             finally:
-                if _scratch.room > 4 * cython.cast(cython.size_t, _BIG):
+                if _scratch.room + _scratch.opened_room > 4 * cython.cast(cython.size_t, _BIG):
                     scratch_free(cython.address(_scratch))
                 _scratch_taken = False
         memset(cython.address(own), 0, cython.sizeof(Scratch))
@@ -331,11 +336,15 @@ class Table:
         held: bytes = frame if type(frame) is bytes else bytes(frame)
         payload: Data = cython.cast(Data, PyBytes_AS_STRING(held))
         opened: bytes
-        if not self.encrypted and PyBytes_GET_SIZE(held) == tab.sizes[ordinal]:
-            code = frame_check(payload, tab.sizes[ordinal], tab.parity, tab.dictionary, cython.address(found))
+        if PyBytes_GET_SIZE(held) == tab.sizes[ordinal]:
+            code = frame_check(payload, tab.sizes[ordinal], tab.parity, tab.dictionary, tab.key, cython.address(found))
+            payload += FRAME_HEADER
+        if code == BLOCK_OK and tab.key != cython.NULL:
+            code = frame_open(scratch, tab.key, tab.first + ordinal, cython.address(found), tab.dictionary, cython.address(payload))
         if code == BLOCK_OK:
             codec, raw_length, size = found.codec, found.raw_length, found.stored
-            payload += FRAME_HEADER
+        elif code == BLOCK_NO_MEMORY:
+            self.damage(tab, ordinal, held, code)
         else:
             codec, raw_length, content = self.source.open(tab.first + ordinal, tab.offsets[ordinal], held)
             opened = content if type(content) is bytes else bytes(content)

@@ -4,7 +4,7 @@ from .cursor_cy cimport Cursor, i64
 from .frame_cy cimport Scratch
 from .mend_cy cimport block_mend
 from .native cimport Blk, BlkP, Data, Tab, TabP, u32, u64
-from .table_cy cimport Table, table_decode_frame, table_decode_payload
+from .table_cy cimport Table, table_decode_frame
 
 cdef Blk* window_block(Cursor* cursor, Table table, Scratch* scratch) except NULL  # the block to load, with one pin
 cdef void window_close(Cursor* cursor) noexcept

@@ -24,15 +24,7 @@ def window_block(cursor, table, scratch):
     blk: BlkP = cursor.spare
     code: cython.int
     cursor.spare = cython.NULL
-    if table.encrypted:
-        cursor.spare = blk
-        codec, raw_length, opened = table.source.open(tab.first + ordinal, tab.offsets[ordinal], cython.cast(cython.p_char, frame)[:size])
-        payload: bytes = opened if isinstance(opened, bytes) else bytes(opened)
-        blk = cursor.spare
-        cursor.spare = cython.NULL
-        code = table_decode_payload(tab, ordinal, codec, raw_length, payload, len(payload), scratch, cython.address(blk))
-    else:
-        code = table_decode_frame(tab, ordinal, frame, scratch, cython.address(blk))
+    code = table_decode_frame(tab, ordinal, frame, scratch, cython.address(blk))
     if code:
         cursor.spare = blk
         _mend(cursor, table, cython.cast(cython.p_char, frame)[:size], code, scratch)

@@ -4,16 +4,17 @@ from __future__ import annotations
 
 import struct
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import NoReturn, TypeVar
 
-from ...errors import ClosedError, CorruptionError
+from ...errors import ClosedError, CorruptionError, KeyUnavailableError
 from ...options import Options
 from ...parity_scheme import ParityScheme
 from ...prefix_extractor import PrefixExtractor
 from ..kernel import BlockCache, Table
 from ..manifest.version import TableRecord
-from ..storage.block_frame import FrameType, open_frame, open_payload
+from ..storage.block_frame import FrameType, open_frame, open_payload, peek_header
 from ..storage.dictionary import Dictionary, shared_dictionary
 from ..storage.encryption import FileCipher
 from ..storage.filenames import FileKind, file_name
@@ -32,15 +33,15 @@ T = TypeVar("T")
 class TableFile:
     """The file behind a table: what the kernels ask for blocks (BlockSource).
 
-    encrypted: whether its frames must be; parity: ParityScheme.code of its data frames; dictionary: that they were compressed with, or None;
-    filter_lost: the filter was damaged, and every lookup reads the table; data_bytes: of the data section, with which the file begins; repairs:
-    where what had to be repaired by parity, or read from its mirror, is counted; paranoid: whether reads hold entries to their checksums."""
+    cipher: of the epoch that the file was sealed under, None if its frames are not encrypted; parity: ParityScheme.code of its data frames;
+    dictionary: that they were compressed with, or None; filter_lost: the filter was damaged, and every lookup reads the table; data_bytes: of the
+    data section, with which the file begins; repairs: where what had to be repaired by parity, or read from its mirror, is counted; paranoid:
+    whether reads hold entries to their checksums."""
 
     def __init__(self, file: File, cipher: FileCipher | None, repairs: Repairs | None = None, paranoid: bool = False) -> None:
         self.file = file
         self.path = file.path
         self.cipher = cipher
-        self.encrypted = cipher is not None
         self.filter_lost = self.closed = False
         self.repairs = repairs
         self.paranoid = paranoid
@@ -222,7 +223,12 @@ class TableFile:
             self.repairs.add(self.path, offset)
 
     def _open_section(self, type: FrameType, offset: int, size: int, ordinal: int = 0) -> bytes:
-        return open_frame(self.path, offset, self.read(offset, size), type, self.cipher, ordinal, METADATA, self.repairs)
+        stored = self.read(offset, size)
+        content = open_frame(self.path, offset, stored, type, self.cipher, ordinal, METADATA, self.repairs)
+        if type is FrameType.PROPERTIES and self.cipher is not None and (peeked := peek_header(stored)) is not None:
+            with suppress(KeyUnavailableError):
+                self.cipher = self.cipher.at(peeked[0].epoch)  # One for the whole file: it was the newest when the file was begun.
+        return content
 
 
 def open_table(

@@ -12,15 +12,18 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from typing import Any, Generic, NamedTuple, Protocol, TypeVar
 
 from ..kernel import BlockSealer, TableStream, TableSummary
+from ..storage.encryption import FileCipher
 
 _AHEAD = 2  # chunks in flight for each thread: one being sealed, one waiting
 
 
 class Unsealed(Protocol):
-    """A file that chunks are made for."""
+    """A file that chunks are made for. cipher: None where it is not encrypted."""
+
+    cipher: FileCipher | None
 
     def sealed(self, first_block: int, frames: bytes, payloads: list[tuple[int, int, bytes]], dictionary: int) -> bytes:
-        """The bytes of a chunk as the file takes them: payloads are to be encrypted. On any thread."""
+        """The bytes of a chunk as the file takes them: payloads are to be encrypted."""
         ...
 
 
@@ -99,8 +102,8 @@ class _Pool:
         except IndexError:  # The interpreter is ending: see `seal`.
             sealer = self._stream.sealer()
         try:
-            sealed = sealer.seal(raw)
-            return sealed, file.sealed(raw.first_block, sealed.frames, sealed.payloads, raw.dictionary)
+            sealed = sealer.seal(raw, file.cipher)
+            return sealed, sealed.frames
         finally:
             self._sealers.append(sealer)
 

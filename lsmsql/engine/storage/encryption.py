@@ -46,13 +46,18 @@ def new_nonce() -> bytes:
         return pool[:NONCE_BYTES]
 
 
+def new_nonces(count: int) -> bytes:
+    """`count` nonces, one after another, as `new_nonce` gives them."""
+    return secrets.token_bytes(NONCE_BYTES * count)
+
+
 class FileCipher:
     """Seals and opens the pieces of one file under one key epoch. Safe to use from several threads.
 
     Made by `Keyring.cipher`. file_id: the file's number; epoch: of the data key that the file's key comes from.
     """
 
-    __slots__ = ("_decrypt", "_encrypt", "_encrypt_into", "_other_epoch", "_others", "_prefix", "database_id", "epoch", "file_id")
+    __slots__ = ("_decrypt", "_encrypt", "_encrypt_into", "_other_epoch", "_others", "_prefix", "database_id", "epoch", "file_id", "key", "native")
 
     def __init__(self, key: bytes, database_id: bytes, file_id: int, epoch: int, other_epoch: Callable[[int, int], FileCipher] | None = None) -> None:
         """key: 32 bytes for this file and epoch alone; `other_epoch(file_id, epoch)` finds the cipher of another epoch."""
@@ -60,6 +65,8 @@ class FileCipher:
         self._encrypt = aead.encrypt
         self._encrypt_into = aead.encrypt_into
         self._decrypt = aead.decrypt
+        self.key = key
+        self.native: object = None  # What the kernels made of it (kernel/aes_gcm_cy.py).
         self._prefix = _FILE.pack(database_id, file_id)
         self._other_epoch = other_epoch
         self._others: dict[int, FileCipher] = {}

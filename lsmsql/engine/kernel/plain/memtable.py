@@ -14,7 +14,8 @@ from itertools import islice
 
 from sortedcontainers import SortedList
 
-from ...storage.record_log import HEADER_BYTES, record_header
+from ...storage.encryption import FileCipher
+from ...storage.record_log import FLAG_ENCRYPTED, HEADER_BYTES, record_header, seal_payload
 from ..entry_error import EntryError, EntryTypeError, pair_of, require_key
 from ..kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, KIND_READABLE_MAX, SELECT_TREE, VALUE_BYTES_MAX, Kind
 from .checksums import CHECK_BYTES, entry_check
@@ -286,6 +287,15 @@ class MemtableArena:
         """`add` and `seal` of a record of one operation."""
         self.add(tree, key, kind, value)
         return self.seal(record_kind, log_id, ordinal, seqno, previous, time)
+
+    def put_sealed(
+        self, tree: int, kind: int, key: bytes, value: bytes, record_kind: int, cipher: FileCipher, ordinal: int, seqno: int, previous: int, time: int
+    ) -> bytes:
+        """`add`, and the record of this one operation as an encrypted WAL takes it: sealed under the cipher, whose file is the log."""
+        self.add(tree, key, kind, value)
+        self._reserve_index()
+        stored = seal_payload(record_kind, ordinal, self._payload, cipher)
+        return record_header(record_kind, FLAG_ENCRYPTED, cipher.file_id, ordinal, seqno, previous, stored, cipher.epoch, time) + stored
 
     def index(self, seqno: int) -> None:
         """Make the open record's operations readable at `seqno`, and close it."""

@@ -1,4 +1,4 @@
-"""Raw blocks into frames: compressed, checksummed, with parity; or into payloads, where they are to be encrypted too."""
+"""Raw blocks into frames: compressed, encrypted, checksummed, with parity."""
 
 from __future__ import annotations
 
@@ -10,6 +10,7 @@ from ....parity_scheme import ParityScheme
 from ...storage.block_frame import HEADER_BYTES, FrameType, seal_many
 from ...storage.compression import Codec, compress
 from ...storage.dictionary import Dictionary
+from ...storage.encryption import FileCipher
 from ..chunk import RawChunk, SealedBlocks
 
 
@@ -37,20 +38,21 @@ class BlockSealer:
         size = HEADER_BYTES + len(payload) + self.overhead
         return size + self._parity.parity_length(size)
 
-    def frames(self, first_block: int, payloads: list[tuple[int, int, bytes]]) -> bytes:
-        """The frames of payloads that are not to be encrypted."""
+    def frames(self, first_block: int, payloads: list[tuple[int, int, bytes]], cipher: FileCipher | None = None) -> bytes:
+        """The frames of payloads."""
         found = [(payload, raw_length, codec) for codec, raw_length, payload in payloads]
         dictionary = self._dictionary.id if self._dictionary else 0
-        return b"".join(seal_many(FrameType.DATA, found, first_block, dictionary=dictionary, parity=self._parity))
+        return b"".join(seal_many(FrameType.DATA, found, first_block, cipher, dictionary=dictionary, parity=self._parity))
 
-    def seal(self, raw_chunk: RawChunk) -> SealedBlocks:
-        """What becomes of a RawChunk's blocks: SealedBlocks. One thread at a time."""
+    def seal(self, raw_chunk: RawChunk, cipher: FileCipher | None = None) -> SealedBlocks:
+        """What becomes of a RawChunk's blocks: SealedBlocks. One thread at a time. cipher: of their file, exactly if there is overhead."""
         raw = raw_chunk.raw
         lengths = Struct(f"<{len(raw_chunk.lengths) // 4}I").unpack(raw_chunk.lengths)
         if sum(lengths) != len(raw):
             raise ValueError("the lengths of the blocks are not those of their chunk")
+        if (cipher is None) != (self.overhead == 0):
+            raise ValueError("blocks are encrypted where their overhead was counted, and nowhere else")
         payloads = [self.payload(raw[start:end]) for start, end in pairwise(accumulate(lengths, initial=0))]
         sizes = Struct(f"<{len(payloads)}I").pack(*(self.frame_bytes(payload) for _, _, payload in payloads))
         codecs = bytes(codec for codec, _, _ in payloads)
-        frames = b"" if self.overhead else self.frames(raw_chunk.first_block, payloads)
-        return SealedBlocks(frames, payloads if self.overhead else [], sizes, codecs)
+        return SealedBlocks(self.frames(raw_chunk.first_block, payloads, cipher), sizes, codecs)

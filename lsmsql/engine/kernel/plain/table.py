@@ -14,6 +14,7 @@ import xxhash
 from ....prefix_extractor import PrefixExtractor
 from ...storage.compression import decompress
 from ...storage.dictionary import Dictionary
+from ...storage.encryption import FileCipher
 from ..entry_error import EntryTypeError
 from ..kinds import Kind
 from ..partitions import Partitions
@@ -34,7 +35,7 @@ T = TypeVar("T")
 class BlockSource(Protocol):
     """What a kernel asks of the file behind a table (sstable/reader.py)."""
 
-    encrypted: bool
+    cipher: FileCipher | None  # of the epoch that the data frames were sealed under; None: they are not encrypted
     parity: int  # ParityScheme.code of the data frames, 0: none
     dictionary: Dictionary | None  # that the data frames may have been compressed with
     paranoid: bool  # whether entries are held to their checksums, where blocks have them
