@@ -21,6 +21,12 @@ cdef struct Piece:  # where a piece belongs
 
 ctypedef const Piece* PieceP
 
+cdef struct Context:  # one thread's at a time; zeroed to begin with, freed by context_free
+    void* made  # OpenSSL's
+    u64 serial  # of the key that it was set up with last, and whether to seal (twice the number) or to open (one more)
+
+ctypedef Context* ContextP
+
 ctypedef void* (*new_t)() noexcept nogil
 ctypedef void (*release_t)(void* context) noexcept nogil
 ctypedef const void* (*method_t)() noexcept nogil
@@ -29,15 +35,14 @@ ctypedef int (*update_t)(void* context, Room out, int* written, Data data, int s
 ctypedef int (*final_t)(void* context, Room out, int* written) noexcept nogil
 ctypedef int (*control_t)(void* context, int what, int size, void* data) noexcept nogil
 ctypedef void (*forget_errors_t)() noexcept nogil
-ctypedef int (*seal_t)(void** context, PieceP piece, Data nonce, Data plain, size_t size, Room out) noexcept nogil
-ctypedef int (*open_t)(void** context, PieceP piece, Data sealed, size_t size, Room out) noexcept nogil
+ctypedef int (*seal_t)(Context* context, PieceP piece, Data nonce, Data plain, size_t size, Room out) noexcept nogil
+ctypedef int (*open_t)(Context* context, PieceP piece, Data sealed, size_t size, Room out) noexcept nogil
 
 # out: nonce, ciphertext, tag, OVERHEAD bytes longer than `plain`, which may lie at out + NONCE already. CIPHER_NO_MEMORY is the only failure.
-# context: one thread's at a time, NULL to begin with; context_free frees it.
-cdef int piece_seal(void** context, PieceP piece, Data nonce, Data plain, size_t size, Room out) noexcept nogil
+cdef int piece_seal(Context* context, PieceP piece, Data nonce, Data plain, size_t size, Room out) noexcept nogil
 # size: of `sealed`; out: gets OVERHEAD bytes less, which are nothing to use but after CIPHER_OK.
-cdef int piece_open(void** context, PieceP piece, Data sealed, size_t size, Room out) noexcept nogil
-cdef void context_free(void** context) noexcept nogil
+cdef int piece_open(Context* context, PieceP piece, Data sealed, size_t size, Room out) noexcept nogil
+cdef void context_free(Context* context) noexcept nogil
 
 cdef inline void piece_place(PieceP piece, u8* place) noexcept nogil:
     """The associated data (docs/formats.md, "Encryption")."""
@@ -54,6 +59,6 @@ cdef class NativeCipher:
 
 cdef NativeCipher native_cipher(object cipher)  # the native form of a FileCipher, one for all who use it
 
-cdef void* _context(void** context) noexcept nogil
-cdef int _seal_direct(void** context, PieceP piece, Data nonce, Data plain, size_t size, Room out) noexcept nogil
-cdef int _open_direct(void** context, PieceP piece, Data sealed, size_t size, Room out) noexcept nogil
+cdef Data _context(Context* context, FileKeyP key, u32 opening) noexcept nogil
+cdef int _seal_direct(Context* context, PieceP piece, Data nonce, Data plain, size_t size, Room out) noexcept nogil
+cdef int _open_direct(Context* context, PieceP piece, Data sealed, size_t size, Room out) noexcept nogil

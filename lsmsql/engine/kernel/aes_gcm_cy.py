@@ -2,8 +2,8 @@
 """AES-256-GCM by C function pointers, taken from the OpenSSL that the interpreter's own hashlib has loaded, so that kernels call it without the GIL.
 
 Where there is none to be had, it is too old, or it does not give the known answer, small functions stand in that take the GIL and call the
-cryptography package: the same bytes, slower. `direct()` tells which of the two serve. A context is set up once for each thread of work; each piece
-brings its key along, whose schedule costs less than keeping a context for each file.
+cryptography package: the same bytes, slower. `direct()` tells which of the two serve. A context belongs to a thread of work, and is given another key
+when a piece of another file comes.
 """
 
 from __future__ import annotations
@@ -14,6 +14,7 @@ if not cython.compiled:
     raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
 
 import ctypes
+import itertools
 
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
@@ -42,6 +43,7 @@ _forget_errors = cython.declare(forget_errors_t)
 _seal = cython.declare(seal_t)
 _open = cython.declare(open_t)
 _direct = cython.declare(cython.bint, False)
+_serials = itertools.count(1)
 
 
 # --- stand-ins, under the GIL
@@ -50,7 +52,7 @@ _direct = cython.declare(cython.bint, False)
 @cython.cfunc
 @cython.with_gil
 @cython.exceptval(check=False)
-def _seal_stand_in(context: cython.pp_void, piece: PieceP, nonce: Data, plain: Data, size: cython.size_t, out: Room) -> cython.int:
+def _seal_stand_in(context: ContextP, piece: PieceP, nonce: Data, plain: Data, size: cython.size_t, out: Room) -> cython.int:
     place: u8[PLACE]
     try:
         piece_place(piece, place)
@@ -69,7 +71,7 @@ def _seal_stand_in(context: cython.pp_void, piece: PieceP, nonce: Data, plain: D
 @cython.cfunc
 @cython.with_gil
 @cython.exceptval(check=False)
-def _open_stand_in(context: cython.pp_void, piece: PieceP, sealed: Data, size: cython.size_t, out: Room) -> cython.int:
+def _open_stand_in(context: ContextP, piece: PieceP, sealed: Data, size: cython.size_t, out: Room) -> cython.int:
     place: u8[PLACE]
     try:
         piece_place(piece, place)
@@ -89,33 +91,43 @@ def _open_stand_in(context: cython.pp_void, piece: PieceP, sealed: Data, size: c
 # --- OpenSSL's own
 
 
-def _context(context):
-    if context[0] == cython.NULL:
-        made: cython.p_void = _new()
+def _context(context, key, opening):
+    """Make the context if there is none. Returns the key if it has to be set up with it, NULL if that was done; context.made is NULL: no memory."""
+    serial: u64 = 2 * key.serial + opening
+    made: cython.p_void
+    if context.serial == serial:
+        return cython.NULL
+    if context.made == cython.NULL:
+        made = _new()
         if made == cython.NULL or _encrypt_init(made, _method(), cython.NULL, cython.NULL, cython.NULL) != 1:
             _release(made)
             _forget_errors()
             return cython.NULL
-        context[0] = made
-    return context[0]
+        context.made = made
+    context.serial = serial
+    return key.key
 
 
 def _seal_direct(context, piece, nonce, plain, size, out):
     place: u8[PLACE]
     written: cython.int = 0
-    made: cython.p_void = _context(context)
-    if made == cython.NULL or size > _SIZE_MAX:
+    if size > _SIZE_MAX:
+        return CIPHER_NO_MEMORY
+    key: Data = _context(context, piece.key, 0)
+    made: cython.p_void = context.made
+    if made == cython.NULL:
         return CIPHER_NO_MEMORY
     piece_place(piece, place)
     memcpy(out, nonce, NONCE)
     if (
-        _encrypt_init(made, cython.NULL, cython.NULL, piece.key.key, nonce) == 1
+        _encrypt_init(made, cython.NULL, cython.NULL, key, nonce) == 1
         and _encrypt(made, cython.NULL, cython.address(written), place, PLACE) == 1
         and (size == 0 or _encrypt(made, out + NONCE, cython.address(written), plain, size) == 1)
         and _encrypt_final(made, out + NONCE + size, cython.address(written)) == 1
         and _control(made, _GET_TAG, TAG, out + NONCE + size) == 1
     ):
         return CIPHER_OK
+    context.serial = 0  # Whether it took the key is not known.
     _forget_errors()
     return CIPHER_NO_MEMORY
 
@@ -124,20 +136,22 @@ def _open_direct(context, piece, sealed, size, out):
     place: u8[PLACE]
     tag: u8[TAG]
     written: cython.int = 0
-    made: cython.p_void = _context(context)
+    key: Data = _context(context, piece.key, 1)
+    made: cython.p_void = context.made
     if made == cython.NULL:
         return CIPHER_NO_MEMORY
     size -= OVERHEAD
     piece_place(piece, place)
     memcpy(tag, sealed + NONCE + size, TAG)
     if (
-        _decrypt_init(made, cython.NULL, cython.NULL, piece.key.key, sealed) == 1
+        _decrypt_init(made, cython.NULL, cython.NULL, key, sealed) == 1
         and _decrypt(made, cython.NULL, cython.address(written), place, PLACE) == 1
         and (size == 0 or _decrypt(made, out, cython.address(written), sealed + NONCE, size) == 1)
         and _control(made, _SET_TAG, TAG, tag) == 1
         and _decrypt_final(made, out + size, cython.address(written)) == 1
     ):
         return CIPHER_OK
+    context.serial = 0
     _forget_errors()  # Of this thread: the interpreter's ssl module would take them for its own.
     return CIPHER_BAD
 
@@ -156,9 +170,10 @@ def piece_open(context, piece, sealed, size, out):
 
 
 def context_free(context):
-    if context[0] != cython.NULL:
-        _release(context[0])
-        context[0] = cython.NULL
+    if context.made != cython.NULL:
+        _release(context.made)
+        context.made = cython.NULL
+    context.serial = 0
 
 
 @cython.cclass
@@ -172,6 +187,7 @@ class NativeCipher:
         memcpy(self.key.file, PyBytes_AS_STRING(database_id), 16)
         memcpy(self.key.file + 16, cython.address(file_id), 8)
         self.key.epoch = epoch
+        self.key.serial = next(_serials)
         self._aead = AESGCM(key)
         self.key.aead = cython.cast(cython.p_void, self._aead)
 
@@ -180,9 +196,10 @@ class NativeCipher:
 
     def seal(self, nonce: bytes, section: u8, ordinal: u32, codec: u8, dictionary: u32, plain: bytes) -> bytes:
         """FileCipher.seal with a nonce that is given: for the self-test, and for tests, as a nonce is never used twice."""
-        context: cython.p_void = cython.NULL
+        context: Context
         piece: Piece
         size: cython.size_t = PyBytes_GET_SIZE(plain)
+        memset(cython.address(context), 0, cython.sizeof(Context))
         sealed: bytes = PyBytes_FromStringAndSize(cython.NULL, size + OVERHEAD)
         if len(nonce) != NONCE:
             raise ValueError("a nonce has 12 bytes")
@@ -203,9 +220,10 @@ class NativeCipher:
 
     def open(self, section: u8, ordinal: u32, codec: u8, dictionary: u32, sealed: bytes) -> bytes:
         """FileCipher.open; ValueError."""
-        context: cython.p_void = cython.NULL
+        context: Context
         piece: Piece
         size: cython.size_t = PyBytes_GET_SIZE(sealed)
+        memset(cython.address(context), 0, cython.sizeof(Context))
         plain: bytes = PyBytes_FromStringAndSize(cython.NULL, size - OVERHEAD if size > OVERHEAD else 0)
         piece.key = cython.address(self.key)
         piece.section, piece.ordinal, piece.codec, piece.dictionary = section, ordinal, codec, dictionary
@@ -262,31 +280,36 @@ def _bind_openssl() -> None:
 
 def _known_answers() -> None:
     """Hold one context, sealing and opening by turns under two keys, to the cryptography package; RuntimeError where the two differ."""
-    context: cython.p_void = cython.NULL
+    context: Context
     piece: Piece
     room: u8[128]
     opened: u8[128]
     ok: cython.bint = True
     n: cython.int
     plain: bytes = bytes(range(61))
-    for n in range(4):
-        key: bytes = bytes([n & 1]) * 32
+    memset(cython.address(context), 0, cython.sizeof(Context))
+    ciphers: list = [NativeCipher(bytes([n]) * 32, bytes(range(100, 116)), 7, 3) for n in range(2)]
+    for n in range(32):  # Of each eight: open, open, fail, seal, seal; and again, so that each comes after each.
+        cipher: NativeCipher = ciphers[n >> 3 & 1]
         nonce: bytes = bytes(range(n, n + NONCE))
-        cipher: NativeCipher = NativeCipher(key, bytes(range(100, 116)), 7, 3)
         piece.key = cython.address(cipher.key)
         piece.section, piece.ordinal, piece.codec, piece.dictionary = 1, n, 2, 0x12345678
         place: bytes = PyBytes_FromStringAndSize(cython.NULL, PLACE)
         piece_place(cython.address(piece), cython.cast(Room, PyBytes_AS_STRING(place)))
-        memcpy(cython.address(room[NONCE]), PyBytes_AS_STRING(plain), 61)
-        code: cython.int = _seal_direct(
-            cython.address(context), cython.address(piece), cython.cast(Data, PyBytes_AS_STRING(nonce)), cython.address(room[NONCE]), 61, room
-        )
-        made: bytes = cython.cast(cython.p_char, room)[: 61 + OVERHEAD]
-        ok = ok and code == CIPHER_OK and made == nonce + AESGCM(key).encrypt(nonce, plain, place)
-        code = _open_direct(cython.address(context), cython.address(piece), room, 61 + OVERHEAD, opened)
-        ok = ok and code == CIPHER_OK and cython.cast(cython.p_char, opened)[:61] == plain
-        room[NONCE + n] ^= 1
-        ok = ok and _open_direct(cython.address(context), cython.address(piece), room, 61 + OVERHEAD, opened) == CIPHER_BAD
+        expected: bytes = nonce + cipher._aead.encrypt(nonce, plain, place)
+        if n & 2:
+            memcpy(cython.address(room[NONCE]), PyBytes_AS_STRING(plain), 61)
+            code: cython.int = _seal_direct(
+                cython.address(context), cython.address(piece), cython.cast(Data, PyBytes_AS_STRING(nonce)), cython.address(room[NONCE]), 61, room
+            )
+            ok = ok and code == CIPHER_OK and cython.cast(cython.p_char, room)[: 61 + OVERHEAD] == expected
+        else:
+            memcpy(room, PyBytes_AS_STRING(expected), 61 + OVERHEAD)
+            code = _open_direct(cython.address(context), cython.address(piece), room, 61 + OVERHEAD, opened)
+            ok = ok and code == CIPHER_OK and cython.cast(cython.p_char, opened)[:61] == plain
+        if n & 3 == 1:
+            room[NONCE + n] ^= 1
+            ok = ok and _open_direct(cython.address(context), cython.address(piece), room, 61 + OVERHEAD, opened) == CIPHER_BAD
     context_free(cython.address(context))
     if not ok:
         raise RuntimeError("OpenSSL does not give the known answers")

@@ -1,3 +1,4 @@
+from .aes_gcm_cy cimport Context
 from .native cimport Chunk, Data, Ops, u8, u16, u32, u64
 from .operations_cy cimport Operations
 
@@ -17,7 +18,7 @@ cdef class MemtableArena:
     cdef int reserve_index(self) except -1
     cdef u8* sealed  # where records are encrypted
     cdef size_t sealed_room
-    cdef void* cipher  # the context for it
+    cdef Context cipher  # the context for it
     cdef object seal_open(self, u16 kind, u64 log_id, u64 ordinal, u64 seqno, u64 previous, u64 time)
 
 cdef Chunk* _move_record(Ops* ops, size_t start, size_t need)

@@ -1,11 +1,11 @@
-from .aes_gcm_cy cimport CIPHER_NO_MEMORY, CIPHER_OK, NONCE, OVERHEAD, Piece, context_free, piece_open, piece_seal
+from .aes_gcm_cy cimport CIPHER_NO_MEMORY, CIPHER_OK, NONCE, OVERHEAD, Context, Piece, context_free, piece_open, piece_seal
 from .block_decode_cy cimport Layout
 from .native cimport Data, FileKeyP, Room, u8, u32, u64
 
 cdef struct Scratch:  # one thread's working memory; zeroed to begin with, freed by scratch_free
     void* compressor
     void* decompressor
-    void* cipher
+    Context cipher
     u8* raw
     size_t room
     u8* opened  # what was decrypted

@@ -80,6 +80,7 @@ cdef struct FileKey:  # of one file and epoch; nothing in it changes
     u8 key[32]
     u8 file[24]  # database id and file id, as associated data has them
     u32 epoch
+    u64 serial  # no two keys of this process have the same
     void* aead  # the AESGCM of the cryptography package that stands in; the NativeCipher keeps it
 
 ctypedef const FileKey* FileKeyP
