@@ -48,6 +48,7 @@ COMPILED_MODULES = (
     "lsmsql.engine.kernel.filter_cy",
     "lsmsql.engine.kernel.frame_cy",
     "lsmsql.engine.kernel.index_cy",
+    "lsmsql.engine.kernel.lead_cy",
     "lsmsql.engine.kernel.levels_cy",
     "lsmsql.engine.kernel.libraries_cy",
     "lsmsql.engine.kernel.lookup_cy",

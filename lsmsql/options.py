@@ -18,6 +18,7 @@ GIB = 1 << 30
 
 DURABILITIES = ("full", "normal", "off")
 COMPRESSIONS = ("zstd", "none")
+BLOCK_PARTS_MAX = 256
 FILTERS = ("auto", "bloom", "burr", "none")
 BLOCK_LAYOUTS = ("columns", "rows")
 INDEXES = ("adaptive", "full", "partitioned")
@@ -45,9 +46,9 @@ class Options:
         sealed_max      sealed generations waiting for flush before writers stop
         cache_bytes     memory for decoded blocks
         compression     "zstd" or "none", for data blocks
-        compression_level  zstd's, 1 to 19. This one, compression, block_bytes and block_layout are one value for all levels of the tree, or a tuple
-                        of those of level 0, 1 and so on, the last one for all deeper levels and for ingested tables; a table that only moves to
-                        another level stays as it is
+        compression_level  zstd's, 1 to 19. This one, compression, block_bytes, block_parts and block_layout are one value for all levels of the
+                        tree, or a tuple of those of level 0, 1 and so on, the last one for all deeper levels and for ingested tables; a table that
+                        only moves to another level stays as it is
         dictionary_bytes  at most this large is the zstd dictionary that compaction trains from a tree's own blocks and uses where, on blocks that it
                         was not trained from, it saves at least 5 %; 256 to 131,072, or 0 for none
         parity          for data blocks: "none"; "xor(d)", by which a damaged block is repaired if only one of d + 1 parts is; "rs(d,p)", the same
@@ -59,6 +60,9 @@ class Options:
                         changed there, and writes nothing; needs kv_checksums for level 0, and 4 bytes of memory an entry
         paranoid        whether every read holds entries to their checksums; else `lsmsql sstable verify` does
         block_bytes     decoded size at which a data block is closed
+        block_parts     how many parts, about equal, a data block is stored in, 1 to 256. The first is read for itself, each other one with the first,
+                        which it is compressed against. For large blocks of cold levels, which have to be compressed and get no dictionary then:
+                        smaller than blocks of the size of the parts, and not as slow to look up as whole ones
         block_layout    of the data blocks written from now on, while tables of either are read: "columns", 5 % smaller and decoded twice as fast,
                         or "rows", which can be searched undecoded where the cache would not keep the block
         restart_interval  of rows: entries from one whole key to the next, 1 to 255
@@ -102,6 +106,7 @@ class Options:
     kv_check_at: str = "block"
     paranoid: bool = False
     block_bytes: int | tuple[int, ...] = 8 * KIB
+    block_parts: int | tuple[int, ...] = 1
     block_layout: str | tuple[str, ...] = "columns"
     restart_interval: int = 16
     hash_ratio: float = 0.75
@@ -142,6 +147,8 @@ class Options:
             raise UsageError('option kv_check_at = "insert" needs kv_checksums for level 0, where memory is flushed to')
         self._levels("compression_level", 1, 19)
         self._levels("block_bytes", 1, 16 * MIB)
+        self._levels("block_parts", 1, BLOCK_PARTS_MAX)
+        self._parts()
         try:
             PrefixExtractor.parse(self.prefix)
         except UsageError as error:
@@ -180,6 +187,13 @@ class Options:
         numbers = value if isinstance(value, tuple) else (value,)
         if not 1 <= len(numbers) <= _LEVELS_MAX or any(type(number) is not int or not low <= number <= high for number in numbers):
             raise UsageError(f"option {name} must be a number from {low} to {high}, or a tuple of 1 to {_LEVELS_MAX} of them, not {value!r}")
+
+    def _parts(self) -> None:
+        """UsageError for blocks in parts where that cannot be."""
+        for level in range(_LEVELS_MAX):
+            compression, size, parts = (at_level(getattr(self, name), level) for name in ("compression", "block_bytes", "block_parts"))
+            if parts > size or (parts > 1 and compression == "none"):
+                raise UsageError(f"option block_parts: a block of {size} bytes with compression {compression} is not stored in {parts} parts")
 
     def to_text(self) -> str:
         """One `name = value` line per option, in the order of the class; `from_text` reads it back."""
@@ -227,6 +241,13 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("level_ratio", 2, 1000),
     ("manifest_bytes", 0, 1 << 40),
 )
+
+
+def at_level(value: Any, level: int | None) -> Any:
+    """What an option that may be a tuple says of a level; None: one that is not known, but likely a deep one."""
+    if not isinstance(value, tuple):
+        return value
+    return value[-1] if level is None else value[min(level, len(value) - 1)]
 
 
 def _boolean(text: str) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import random
+from dataclasses import replace
 from typing import Any
 
 import pytest
@@ -11,7 +12,10 @@ import lsmsql
 from lsmsql import Options, UsageError
 from lsmsql.engine.database import Database
 from lsmsql.engine.sstable.block_form import BlockForm, block_form
+from lsmsql.engine.sstable.properties import parse_properties
+from lsmsql.engine.storage.compression import Codec
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
+from lsmsql.engine.table_dump import open_dump, verify_table
 
 BY_LEVEL = Options(
     background=False,
@@ -97,3 +101,90 @@ def test_what_is_no_option_of_a_level_is_refused(wrong: dict[str, Any]) -> None:
 def test_unreadable_levels_are_refused(value: str) -> None:
     with pytest.raises(UsageError):
         Options.from_text(value)
+
+
+# Blocks in parts
+
+PARTED = Options(
+    background=False,
+    block_bytes=(400, 6000),
+    block_parts=(1, 8),
+    compression_level=(1, 3),
+    l0_tables=9,
+    l0_slowdown=9,
+    index="partitioned",
+    partition_bytes=200,
+)
+
+
+def json_like(count: int, seed: int) -> dict[bytes, bytes]:
+    rng = random.Random(seed)
+    words = [bytes(rng.choices(b"abcdefghij", k=7)) for _ in range(300)]
+    return {b"%06d" % n: b" ".join(rng.choices(words, k=20)) for n in rng.sample(range(10**6), count)}
+
+
+def properties_of(engine: Database) -> list[Any]:
+    state = engine.instance.line.published.state
+    return [state.live.tables[table.file_id].source.properties for table in engine.instance.line.version.tables()]
+
+
+@pytest.mark.parametrize("key", [None, bytes(range(32))], ids=["plain", "encrypted"])
+def test_a_level_s_blocks_are_stored_in_parts_and_read(key: bytes | None) -> None:
+    rows = json_like(1500, 1)
+    fs = MemoryFileSystem()
+    with Database.open("/db", PARTED, key=key, filesystem=fs) as engine:
+        tree = engine.tree("kv")
+        tree.put_many(rows.items())
+        engine.flush()
+        assert [(found.block_bytes, found.block_parts) for found in properties_of(engine)] == [(400, 1)]
+        engine.compact()
+        assert [(found.block_bytes, found.block_parts, found.dictionary_id) for found in properties_of(engine)] == [(750, 8, 0)]
+        parted = properties_of(engine)[0].data_bytes
+    with Database.open("/db", key=key, filesystem=fs) as engine:
+        tree = engine.tree("kv")
+        assert engine.options == PARTED
+        assert {name: tree.get(name) for name in rows} == rows and dict(tree.scan()) == rows
+        (path,) = [f"/db/{name}" for name in fs.list("/db") if name.endswith(".sst")]
+        dump = open_dump(path, key, fs)
+        assert not verify_table(dump).problems and dump.properties().block_parts == 8
+        assert {line.header.codec for line in dump.blocks() if line.header and line.number % 8} == {Codec.ZSTD_LEAD}
+        assert [entry.key for number in (9, 3, 20, 16) for entry in dump.block(number)]
+        dump.close()
+    alone = replace(PARTED, block_bytes=(400, 750), block_parts=1, dictionary_bytes=0)
+    with Database.open("/db", alone, key=key, filesystem=MemoryFileSystem()) as engine:
+        engine.tree("kv").put_many(rows.items())
+        engine.flush()
+        engine.compact()
+        assert parted < 0.95 * properties_of(engine)[0].data_bytes
+
+
+def test_parts_that_cannot_be_are_refused() -> None:
+    for options in (
+        {"block_parts": 0},
+        {"block_parts": 257},
+        {"block_parts": "2"},
+        {"block_parts": (1, 2, 0)},
+        {"block_parts": 9, "block_bytes": 8},
+        {"block_parts": (1, 9), "block_bytes": (100, 8)},
+        {"block_parts": 2, "compression": "none"},
+        {"block_parts": 2, "compression": ("none", "zstd")},
+    ):
+        with pytest.raises(UsageError, match="block_parts"):
+            Options(**options)  # type: ignore[arg-type]
+    options = Options(compression=("none", "zstd"), block_parts=(1, 16), block_bytes=(8192, 1 << 18))
+    assert Options.from_text(options.to_text()) == options
+    assert block_form(options, 1) == BlockForm(1 << 14, False, 1, 16) and block_form(options, 0) == BlockForm(8192, False, 0, 1)
+
+
+def test_properties_say_of_parts_only_where_there_are_any() -> None:
+    with Database.open("/db", replace(PARTED, block_parts=1), filesystem=MemoryFileSystem()) as engine:
+        engine.tree("kv").put(b"k", b"v")
+        engine.flush()
+        (alone,) = properties_of(engine)
+    assert alone.block_parts == 1
+    packed = replace(alone, block_parts=5).pack()
+    assert len(packed) == len(alone.pack()) + 5 + 8 and packed.startswith(alone.pack())
+    assert parse_properties(packed).block_parts == 5 and parse_properties(alone.pack()) == alone
+    for impossible in ({"block_parts": 0}, {"block_parts": 257}, {"block_parts": 1 << 40}, {"block_parts": 2, "dictionary_id": 7}):
+        with pytest.raises(ValueError, match="parts"):
+            parse_properties(replace(alone, **impossible).pack())  # type: ignore[arg-type]

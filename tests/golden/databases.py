@@ -35,6 +35,7 @@ DATABASES: dict[str, tuple[Options, str | bytes | None]] = {
     "parity": (Options(parity="rs(4,2)", filter="burr", compression="none", **SMALL), None),  # type: ignore[arg-type]
     "rows": (Options(block_layout="rows", restart_interval=4, kv_checksums="all", compression="none", **SMALL), None),  # type: ignore[arg-type]
     "partitioned": (Options(index="partitioned", partition_bytes=100, prefix="fixed:4", compression_level=3, **SMALL), KEY),  # type: ignore[arg-type]
+    "parts": (Options(block_parts=4, compression_level=3, **SMALL), KEY),  # type: ignore[arg-type]
 }
 """Name -> options and key."""
 

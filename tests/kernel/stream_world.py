@@ -63,10 +63,12 @@ class MemorySource:
         parity: ParityScheme | None = None,
         dictionary: Dictionary | None = None,
         partitions: Sequence[Partition] = (),
+        block_parts: int = 1,
     ) -> None:
         self.data = data
         self.dictionary = dictionary
         self.partitions = partitions
+        self.block_parts = block_parts
         self.scheme = parity or ParityScheme()
         self.parity = self.scheme.code
         self.repairs = Repairs()
@@ -123,7 +125,7 @@ class FinishedTable:
 
     def open(self, kernels: Any, cache: Any, global_seqno: int = 0, paranoid: bool = True, **pins: Any) -> Any:
         parts = self.summary.partitions
-        source = MemorySource(self.frames, self.sealed, self.parity, self.summary.dictionary, parts)
+        source = MemorySource(self.frames, self.sealed, self.parity, self.summary.dictionary, parts, self.summary.block_parts)
         source.paranoid = paranoid
         pins.setdefault("prefix", self.prefix)
         if not parts:
@@ -295,6 +297,7 @@ def make_world(kernels: Any, seed: int, space: int = 400, commits: int = 60, cac
     layouts, partitions = random.Random(seed + 1), random.Random(seed + 2)
     settings.setdefault("parity", rng.choice(PARITIES))
     settings.setdefault("checked", layouts.choice((False, True)))
+    settings.setdefault("block_parts", random.Random(seed + 3).choice((1, 2, 7)) if settings.get("compression_level", 1) else 1)
     for part in range(5):
         history = []
         for _ in range(commits):

@@ -115,7 +115,8 @@ def test_a_frame_that_names_another_dictionary_is_damaged(kernels: ModuleType, i
         "none": renamed(made.frames, Codec.ZSTD_DICTIONARY, 0),
         "none but zstd": renamed(made.frames, Codec.ZSTD, 0),
         "zstd with one": renamed(made.frames, Codec.ZSTD, LEARNED.id),
-        "unknown codec": renamed(made.frames, 3, LEARNED.id),
+        "a lead": renamed(made.frames, Codec.ZSTD_LEAD, LEARNED.id),
+        "unknown codec": renamed(made.frames, 4, LEARNED.id),
     }
     for frames in wrong.values():
         refusals(kernels, made, MemorySource(frames, dictionary=LEARNED))

@@ -29,6 +29,10 @@ learned = {{"compression_level": 3, "block_bytes": 3000, "dictionary": json_dict
 (made,) = make_tables(compiled(), [compiled().SortedRows(json_rows(300))], **learned)
 assert len(list(compiled().Scan([], compiled().Levels([[made.open(compiled(), compiled().BlockCache(0))]]), None, None, 1 << 50))) == 300
 digest ^= libraries_cy.xxh3_128(made.frames)
+parted = {{"compression_level": 3, "block_bytes": 500, "block_parts": 4}}
+(made,) = make_tables(compiled(), [compiled().SortedRows(json_rows(300))], **parted)
+assert len(list(compiled().Scan([], compiled().Levels([[made.open(compiled(), compiled().BlockCache(0))]]), None, None, 1 << 50))) == 300
+digest ^= libraries_cy.xxh3_128(made.frames)
 print(libraries_cy.DIRECT, digest)
 """
 

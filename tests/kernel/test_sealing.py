@@ -90,6 +90,8 @@ def test_one_table_is_the_same_however_late_its_blocks_are_settled(kernels: Any,
         {"parity": ParityScheme.of_data("rs(4,2)").code},
         {"compression_level": 0, "restart_interval": 7, "hash_ratio": 0.5},
         {"checked": True},
+        {"block_parts": 3},
+        {"block_parts": 50, "overhead": OVERHEAD, "compression_level": 3},
     ],
 )
 def test_both_twins_hand_out_the_same(settings: dict[str, Any], seed: int, lag: int, monkeypatch: pytest.MonkeyPatch) -> None:

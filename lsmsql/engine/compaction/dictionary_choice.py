@@ -5,7 +5,8 @@ saved when it was new; else a new one is trained, and takes its place if it save
 until as many bytes again were compacted as before it (at least once in RETRY_BYTES), so that data which a dictionary does not suit costs next to
 nothing. Tables so small that embedding the dictionary leaves less than MARGIN are written without it.
 
-After a restart the tree's dictionary is that of the newest of the inputs. Level 0 and ingested tables, which compaction rewrites, have none.
+After a restart the tree's dictionary is that of the newest of the inputs. Level 0 and ingested tables, which compaction rewrites, have none; nor have
+levels whose blocks are in parts, each of which learns from the first.
 """
 
 from __future__ import annotations
@@ -60,7 +61,7 @@ class DictionaryChoice:
         form = block_form(options, compaction.output_level)
         level = form.compression_level
         inputs = [tables[record.file_id] for record in compaction.tables()]
-        if not level or not options.dictionary_bytes or not inputs:
+        if not level or form.block_parts > 1 or not options.dictionary_bytes or not inputs:
             return None
         tree = self._trees.setdefault(compaction.tree_id, _Tree())
         raw_bytes = sum(table.source.properties.raw_bytes for table in inputs)

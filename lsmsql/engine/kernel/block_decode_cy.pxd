@@ -22,6 +22,7 @@ cdef enum:
     BLOCK_HEAD = 17
     BLOCK_BUCKET = 18
     BLOCK_CHECK = 19  # an entry does not match its checksum
+    LEAD_WANTED = 20  # the lead of its block is not at hand: block_mend reads it
 
 cdef struct Layout:  # a checked raw block, measured
     Data raw

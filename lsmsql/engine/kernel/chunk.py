@@ -43,6 +43,7 @@ class TableSummary:
     compression_level: int = 0  # of zstd, 0 for none
     dictionary: Dictionary | None = None  # that some block was compressed with
     partitions: tuple[Partition, ...] = ()
+    block_parts: int = 1  # from one lead to the next
 
 
 @dataclass
@@ -61,13 +62,14 @@ class Chunk:
 class RawChunk(NamedTuple):
     """Consecutive blocks of one table, the first being number `first_block`, still to be sealed. lengths: u32 each; ends: they end their table.
 
-    dictionary: the id of the one that they are to be compressed with, 0 for none."""
+    dictionary: the id of the one that they are to be compressed with, 0 for none. lead: raw, of the block that the chunk begins in the middle of."""
 
     first_block: int
     raw: bytes
     lengths: bytes
     ends: bool
     dictionary: int = 0
+    lead: bytes = b""
 
 
 class SealedBlocks(NamedTuple):

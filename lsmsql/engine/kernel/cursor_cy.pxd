@@ -1,6 +1,7 @@
 # A scan's position in one source: a memtable, or a run of disjoint ascending tables (one table being the shortest run).
 from .block_decode_cy cimport blk_free, blk_unpin
-from .frame_cy cimport Scratch
+from .frame_cy cimport Lead, Scratch
+from .lead_cy cimport lead_free
 from .memtable_cy cimport Memtable, order_next, order_previous, order_seek, order_update, order_valid
 from .mend_cy cimport block_mend
 from .merge_cy cimport DONE, LIVE, SEEK, WANT, Head, HeadP, head_of_block, head_of_operation
@@ -71,6 +72,7 @@ cdef struct Cursor:
     i64 ahead  # blocks to read next time
     i64 loads  # blocks so far
     Blk* spare  # memory for the next block
+    Lead lead  # what blocks are decoded against
 
 ctypedef Cursor* CursorP
 ctypedef Scratch* ScratchP

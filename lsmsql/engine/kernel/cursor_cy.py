@@ -77,6 +77,7 @@ def cursor_free(cursor):
     part_unpin(cursor.blk_tab)
     cursor.tab = cursor.blk_tab = cython.NULL
     free(cursor.saved)
+    lead_free(cython.address(cursor.lead))
     cursor.saved = cython.NULL
     cursor.saved_room = 0
     window_close(cursor)

@@ -1,6 +1,7 @@
 # One source of a table stream, read from end to end: a memtable, a run of tables, or rows to ingest.
 from .block_decode_cy cimport BLOCK_NO_MEMORY, blk_free
-from .frame_cy cimport Scratch
+from .frame_cy cimport Lead, Scratch
+from .lead_cy cimport lead_free
 from .memtable_cy cimport Memtable, order_sorted
 from .mend_cy cimport block_mend
 from .merge_cy cimport DONE, FAILED, LIVE, SEEK, WANT, Head, head_of_block, head_of_operation
@@ -45,6 +46,7 @@ cdef struct Feed:
     Data window  # frames read and not all decoded; NULL: none
     u32 window_first
     u32 window_last
+    Lead lead  # what blocks are decoded against
     # -- rows
     Rows rows
     size_t row_count

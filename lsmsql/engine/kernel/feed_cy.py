@@ -54,6 +54,7 @@ def feed_free(feed):
     feed.head.state = DONE
     free(feed.pairs)
     free(feed.rows)
+    lead_free(cython.address(feed.lead))
     part_unpin(feed.tab)
     part_unpin(feed.spent)
     feed.tab = feed.spent = cython.NULL
@@ -145,6 +146,7 @@ def feed_refill(feed, scratch):
     if feed.window == cython.NULL or feed.ordinal >= feed.window_last:
         return
     tab = feed.tab
+    scratch.lead = cython.address(feed.lead)
     frame = feed.window + (tab.offsets[feed.ordinal] - tab.offsets[feed.window_first])
     feed.code = table_decode_frame(tab, feed.ordinal, frame, scratch, cython.address(feed.blk))
     if feed.code:
@@ -201,6 +203,7 @@ def feed_mend(feed, scratch):
     table: Table = cython.cast(Table, tab.owner)
     frame: Data = feed.window + (tab.offsets[feed.ordinal] - tab.offsets[feed.window_first])
     held: bytes = cython.cast(cython.p_char, frame)[: tab.sizes[feed.ordinal]]
+    scratch.lead = cython.address(feed.lead)
     block_mend(table, tab, feed.ordinal, held, feed.code, scratch, cython.address(feed.blk))
     _begin_block(feed)
     return 0

@@ -2,6 +2,13 @@ from .aes_gcm_cy cimport CIPHER_NO_MEMORY, CIPHER_OK, NONCE, OVERHEAD, Context, 
 from .block_decode_cy cimport Layout
 from .native cimport Data, FileKeyP, Room, u8, u32, u64
 
+cdef struct Lead:  # the raw lead of the block that was decoded last, by who decodes; zeroed to begin with, freed by lead_free
+    u8* raw
+    size_t room
+    size_t size  # 0: none
+    u64 serial  # of its table
+    u32 number  # its data block
+
 cdef struct Scratch:  # one thread's working memory; zeroed to begin with, freed by scratch_free
     void* compressor
     void* decompressor
@@ -12,6 +19,8 @@ cdef struct Scratch:  # one thread's working memory; zeroed to begin with, freed
     size_t opened_room
     const void* learned  # the dictionary that is compressed with, and its id; NULL: none
     u32 dictionary
+    void* behind  # a compressor that a lead was loaded into; NULL: the next block is compressed alone
+    Lead* lead  # what blocks are decoded against; its owner's
 
 cdef struct Framed:  # what a header says of its payload
     int codec
@@ -35,8 +44,9 @@ cdef int frame_check(Data frame, size_t size, u32 parity, u32 dictionary, FileKe
 # The payload of an encrypted frame that was checked, into scratch, which is good until the next; found.stored is then its size. FRAME_BAD,
 # BLOCK_NO_MEMORY.
 cdef int frame_open(Scratch* scratch, FileKeyP key, u32 ordinal, Framed* found, u32 dictionary, Data* payload) noexcept nogil
-# learned: the dictionary, or NULL. Decompresses into scratch (or points at the payload) and measures; the layout is good until the scratch is used again. A code of block_decode_cy.
+# learned: the dictionary, or NULL; scratch.lead: that of the block, which the caller has seen to. Decompresses into scratch (or points at the payload)
+# and measures; the layout is good until the scratch is used again. A code of block_decode_cy.
 cdef int payload_decode(
     Scratch* scratch, const void* learned, int codec, u32 raw_length, Data payload, size_t size, Layout* layout
 ) noexcept nogil
-cdef void scratch_free(Scratch* scratch) noexcept nogil
+cdef void scratch_free(Scratch* scratch) noexcept nogil  # but for `behind` and `lead`

@@ -15,11 +15,13 @@ from cython.cimports.lsmsql.engine.kernel.libraries_cy import (
     hash64,
     hash128,
     zstd_compress,
+    zstd_compress_behind,
     zstd_compress_learned,
     zstd_content_size,
     zstd_create_compressor,
     zstd_create_decompressor,
     zstd_decompress,
+    zstd_decompress_behind,
     zstd_decompress_learned,
     zstd_frame_size,
     zstd_free_compressor,
@@ -39,6 +41,7 @@ _FLAG_PARITY = cython.declare(u8, 2)
 _NONE = cython.declare(cython.int, 0)
 _ZSTD = cython.declare(cython.int, 1)
 _ZSTD_DICTIONARY = cython.declare(cython.int, 2)
+_ZSTD_LEAD = cython.declare(cython.int, 3)
 
 
 def frame_room(raw_size):
@@ -60,7 +63,9 @@ def payload_seal(scratch, level, raw, size, out, codec):
                 scratch.compressor = cython.NULL
                 return 0
         room: cython.size_t = frame_room(size) - FRAME_HEADER
-        if scratch.learned != cython.NULL:
+        if scratch.behind != cython.NULL:
+            written = zstd_compress_behind(scratch.behind, out, room, raw, size, level, scratch.lead.raw, scratch.lead.size)
+        elif scratch.learned != cython.NULL:
             written = zstd_compress_learned(scratch.compressor, out, room, raw, size, level, scratch.learned)
         else:
             written = zstd_compress(scratch.compressor, out, room, raw, size, level)
@@ -68,6 +73,8 @@ def payload_seal(scratch, level, raw, size, out, codec):
             return 0  # The room suffices and the level was checked: only memory can have run out.
         if written < size:
             codec[0] = _ZSTD if scratch.learned == cython.NULL else _ZSTD_DICTIONARY
+            if scratch.behind != cython.NULL:
+                codec[0] = _ZSTD_LEAD
             return written
     memcpy(out, raw, size)
     return size
@@ -137,7 +144,7 @@ def frame_check(frame, size, parity, dictionary, key, found):
         return FRAME_BAD
     if frame[2] != _DATA or frame[3] != flags or frame[5] != (parity & 0xFF):
         return FRAME_BAD
-    if found.codec > _ZSTD_DICTIONARY or found.raw_length > _RAW_MAX:
+    if found.codec > _ZSTD_LEAD or found.raw_length > _RAW_MAX:
         return FRAME_BAD
     if (named == 0 or named != dictionary) if found.codec == _ZSTD_DICTIONARY else named != 0:
         return FRAME_BAD
@@ -176,7 +183,7 @@ def payload_decode(scratch, learned, codec, raw_length, payload, size, layout):
     written: cython.size_t
     if codec == _NONE:
         return block_measure(payload, size, layout) if size == raw_length else PAYLOAD_BAD
-    if codec != _ZSTD and (codec != _ZSTD_DICTIONARY or learned == cython.NULL):
+    if codec > _ZSTD_LEAD or (codec == _ZSTD_DICTIONARY and learned == cython.NULL):
         return PAYLOAD_BAD
     if raw_length == 0 or raw_length > _RAW_MAX or raw_length > cython.cast(u64, size) * _RATIO_MAX:
         return PAYLOAD_BAD
@@ -193,7 +200,9 @@ def payload_decode(scratch, learned, codec, raw_length, payload, size, layout):
         scratch.decompressor = zstd_create_decompressor()
         if scratch.decompressor == cython.NULL:
             return BLOCK_NO_MEMORY
-    if codec == _ZSTD_DICTIONARY:
+    if codec == _ZSTD_LEAD:
+        written = zstd_decompress_behind(scratch.decompressor, scratch.raw, raw_length, payload, size, scratch.lead.raw, scratch.lead.size)
+    elif codec == _ZSTD_DICTIONARY:
         written = zstd_decompress_learned(scratch.decompressor, scratch.raw, raw_length, payload, size, learned)
     else:
         written = zstd_decompress(scratch.decompressor, scratch.raw, raw_length, payload, size)

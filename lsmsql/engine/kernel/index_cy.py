@@ -92,6 +92,22 @@ def _fill_columns(tab, data, global_seqno, start):
     return 0
 
 
+def index_partitions(tab, starts, partitions):
+    i: u32
+    if len(partitions.blocks) != tab.blocks:
+        raise ValueError("index of another number of partitions")
+    tab.part_starts = starts
+    tab.part_firsts = cython.cast(U32s, starts + tab.blocks + 1)
+    tab.part_starts[0] = tab.part_firsts[0] = 0
+    for i in range(tab.blocks):
+        tab.part_firsts[i + 1] = tab.part_firsts[i] + partitions.blocks[i]
+        tab.part_starts[i + 1] = tab.part_starts[i] + partitions.data_bytes[i]
+    tab.data_blocks = tab.part_firsts[tab.blocks]
+    tab.filtered = partitions.filtered
+    tab.parts = tab.blocks
+    return 0
+
+
 def _column(memory, at, size):
     """The next 8-aligned piece of the memory."""
     found: Room = memory + at[0]

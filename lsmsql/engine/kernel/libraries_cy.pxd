@@ -1,6 +1,6 @@
 from .native cimport (
-    compress_learned_t, compress_t, content_size_t, create_t, decompress_learned_t, decompress_t, frame_size_t, free_t, hash64_t, hash128_t,
-    is_error_t, learn_t,
+    compress_behind_t, compress_learned_t, compress_t, content_size_t, create_t, decompress_behind_t, decompress_learned_t, decompress_t,
+    frame_size_t, free_t, hash64_t, hash128_t, is_error_t, learn_t, load_lead_t,
 )
 
 cdef hash64_t hash64  # XXH3-64
@@ -11,6 +11,10 @@ cdef decompress_t zstd_decompress
 cdef learn_t zstd_learn
 cdef compress_learned_t zstd_compress_learned
 cdef decompress_learned_t zstd_decompress_learned
+# Against the lead of a block (storage/compression.py): zstd_load_lead for each, which has to stay where it is, into a compressor for nothing else.
+cdef load_lead_t zstd_load_lead
+cdef compress_behind_t zstd_compress_behind
+cdef decompress_behind_t zstd_decompress_behind
 cdef create_t zstd_create_compressor
 cdef create_t zstd_create_decompressor
 cdef free_t zstd_free_compressor

@@ -21,10 +21,12 @@ from cython.cimports.libc.string import memcpy
 from cython.cimports.lsmsql.engine.kernel.native import (
     Hash128,
     compress2_t,
+    compress_behind_t,
     compress_learned_t,
     compress_t,
     content_size_t,
     create_t,
+    decompress_behind_t,
     decompress_learned_t,
     decompress_t,
     frame_size_t,
@@ -33,16 +35,23 @@ from cython.cimports.lsmsql.engine.kernel.native import (
     hash128_t,
     is_error_t,
     learn_t,
+    load_dictionary_t,
+    load_lead_t,
     ref_dictionary_t,
     set_parameter_t,
     u64,
 )
+
+from ..storage.compression import Lead
 
 _LEVEL = cython.declare(cython.int, 100)  # zstd's ZSTD_c_compressionLevel and ZSTD_c_dictIDFlag (zstd.h)
 _DICTIONARY_FLAG = cython.declare(cython.int, 202)
 _compress2 = cython.declare(compress2_t)
 _set_parameter = cython.declare(set_parameter_t)
 _ref_dictionary = cython.declare(ref_dictionary_t)
+_load_dictionary = cython.declare(load_dictionary_t)
+_BY_REFERENCE = cython.declare(cython.int, 1)  # ZSTD_dlm_byRef
+_RAW_CONTENT = cython.declare(cython.int, 1)  # ZSTD_dct_rawContent
 
 DIRECT = {"xxhash": False, "zstandard": False}
 _ERROR = cython.declare(cython.size_t, cython.cast(cython.size_t, -1))
@@ -179,6 +188,68 @@ def _decompress_learned(
         return _ERROR
 
 
+# Against the lead of a block.
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _load_nothing(
+    context: cython.p_void, level: cython.int, lead: cython.pointer[cython.const[cython.void]], lead_size: cython.size_t
+) -> cython.size_t:
+    return 0
+
+
+@cython.cfunc
+@cython.with_gil
+@cython.exceptval(check=False)
+def _compress_behind(
+    context: cython.p_void,
+    out: cython.p_void,
+    room: cython.size_t,
+    data: cython.pointer[cython.const[cython.void]],
+    size: cython.size_t,
+    level: cython.int,
+    lead: cython.pointer[cython.const[cython.void]],
+    lead_size: cython.size_t,
+) -> cython.size_t:
+    try:
+        payload: bytes = Lead(PyBytes_FromStringAndSize(cython.cast(cython.p_char, lead), lead_size)).compress(
+            PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size), level
+        )
+        if cython.cast(cython.size_t, PyBytes_GET_SIZE(payload)) > room:
+            return _ERROR
+        memcpy(out, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
+        return PyBytes_GET_SIZE(payload)
+    except BaseException:
+        return _ERROR
+
+
+@cython.cfunc
+@cython.with_gil
+@cython.exceptval(check=False)
+def _decompress_behind(
+    context: cython.p_void,
+    out: cython.p_void,
+    room: cython.size_t,
+    data: cython.pointer[cython.const[cython.void]],
+    size: cython.size_t,
+    lead: cython.pointer[cython.const[cython.void]],
+    lead_size: cython.size_t,
+) -> cython.size_t:
+    try:
+        payload: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size)
+        if zstandard.frame_content_size(payload) > room:
+            return _ERROR
+        raw: bytes = Lead(PyBytes_FromStringAndSize(cython.cast(cython.p_char, lead), lead_size)).decompress(payload)
+        if cython.cast(cython.size_t, PyBytes_GET_SIZE(raw)) > room:
+            return _ERROR
+        memcpy(out, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
+        return PyBytes_GET_SIZE(raw)
+    except BaseException:
+        return _ERROR
+
+
 # Of the library's own: a compressor is told level and dictionary once, and keeps to them.
 
 
@@ -203,6 +274,30 @@ def _compress_as_told(
     size: cython.size_t,
     level: cython.int,
     learned: cython.pointer[cython.const[cython.void]],
+) -> cython.size_t:
+    return _compress2(context, out, room, data, size)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _load(context: cython.p_void, level: cython.int, lead: cython.pointer[cython.const[cython.void]], lead_size: cython.size_t) -> cython.size_t:
+    code: cython.size_t = _set_parameter(context, _LEVEL, level)
+    return code if zstd_is_error(code) else _load_dictionary(context, lead, lead_size, _BY_REFERENCE, _RAW_CONTENT)
+
+
+@cython.cfunc
+@cython.nogil
+@cython.exceptval(check=False)
+def _compress_as_loaded(
+    context: cython.p_void,
+    out: cython.p_void,
+    room: cython.size_t,
+    data: cython.pointer[cython.const[cython.void]],
+    size: cython.size_t,
+    level: cython.int,
+    lead: cython.pointer[cython.const[cython.void]],
+    lead_size: cython.size_t,
 ) -> cython.size_t:
     return _compress2(context, out, room, data, size)
 
@@ -252,6 +347,9 @@ zstd_decompress = _decompress
 zstd_learn = _learn_nothing
 zstd_compress_learned = _compress_learned
 zstd_decompress_learned = _decompress_learned
+zstd_load_lead = _load_nothing
+zstd_compress_behind = _compress_behind
+zstd_decompress_behind = _decompress_behind
 zstd_create_compressor = _create
 zstd_create_decompressor = _create
 zstd_free_compressor = _free
@@ -283,14 +381,15 @@ def _bind_zstandard() -> bool:
     global zstd_compress, zstd_decompress, zstd_create_compressor, zstd_create_decompressor, zstd_free_compressor, zstd_free_decompressor
     global zstd_is_error, zstd_content_size, zstd_frame_size
     global zstd_learn, zstd_compress_learned, zstd_decompress_learned, _compress2, _set_parameter, _ref_dictionary
+    global zstd_load_lead, zstd_compress_behind, zstd_decompress_behind, _load_dictionary
     from zstandard import _cffi
 
     names = "compressCCtx decompressDCtx createCCtx createDCtx freeCCtx freeDCtx isError getFrameContentSize findFrameCompressedSize"
-    names += " decompress_usingDDict compress2 CCtx_setParameter CCtx_refCDict"
+    names += " decompress_usingDDict compress2 CCtx_setParameter CCtx_refCDict CCtx_loadDictionary_advanced decompress_usingDict"
     found = [int(_cffi.ffi.cast("uintptr_t", _cffi.ffi.addressof(_cffi.lib, "ZSTD_" + name))) for name in names.split()]
-    address: cython.size_t[13]
+    address: cython.size_t[15]
     i: cython.int
-    for i in range(13):
+    for i in range(15):
         address[i] = found[i]
     zstd_compress = cython.cast(compress_t, cython.cast(cython.p_void, address[0]))
     zstd_decompress = cython.cast(decompress_t, cython.cast(cython.p_void, address[1]))
@@ -305,7 +404,10 @@ def _bind_zstandard() -> bool:
     _compress2 = cython.cast(compress2_t, cython.cast(cython.p_void, address[10]))
     _set_parameter = cython.cast(set_parameter_t, cython.cast(cython.p_void, address[11]))
     _ref_dictionary = cython.cast(ref_dictionary_t, cython.cast(cython.p_void, address[12]))
+    _load_dictionary = cython.cast(load_dictionary_t, cython.cast(cython.p_void, address[13]))
+    zstd_decompress_behind = cython.cast(decompress_behind_t, cython.cast(cython.p_void, address[14]))
     zstd_learn, zstd_compress_learned = _learn, _compress_as_told
+    zstd_load_lead, zstd_compress_behind = _load, _compress_as_loaded
     return True
 
 
@@ -315,7 +417,7 @@ def bind(direct: bool) -> None:
     Not while any kernel runs or has contexts or dictionaries."""
     global hash64, hash128, zstd_compress, zstd_decompress, zstd_create_compressor, zstd_create_decompressor
     global zstd_free_compressor, zstd_free_decompressor, zstd_is_error, zstd_content_size, zstd_frame_size
-    global zstd_learn, zstd_compress_learned, zstd_decompress_learned
+    global zstd_learn, zstd_compress_learned, zstd_decompress_learned, zstd_load_lead, zstd_compress_behind, zstd_decompress_behind
     for name, bind_library in (("xxhash", _bind_xxhash), ("zstandard", _bind_zstandard)):
         try:
             DIRECT[name] = direct and bind_library()
@@ -329,62 +431,7 @@ def bind(direct: bool) -> None:
         zstd_free_compressor = zstd_free_decompressor = _free
         zstd_is_error, zstd_content_size, zstd_frame_size = _is_error, _content_size, _frame_size
         zstd_learn, zstd_compress_learned, zstd_decompress_learned = _learn_nothing, _compress_learned, _decompress_learned
-
-
-class NativeDictionary:
-    """A dictionary as the functions above take it; it is there as long as this object. decompressing: an address.
-
-    Digested as the zstandard package does it, so that the plain twin makes the same bytes."""
-
-    def __init__(self, dictionary) -> None:
-        """MemoryError if the library has none. The content is held once, in the Dictionary, and only referred to here."""
-        self._content = dictionary.content
-        self._found: dict = {}
-        self._stand_in = None if DIRECT["zstandard"] else id(dictionary)
-        if self._stand_in is not None:
-            self.decompressing = self._stand_in
-            return
-        from zstandard import _cffi
-
-        library = _cffi.lib
-        made = library.ZSTD_createDDict_byReference(_cffi.ffi.from_buffer(self._content), len(self._content))
-        self._digested, self.decompressing = _own(made, library.ZSTD_freeDDict)
-
-    def compressing(self, level) -> int:
-        """The address of what is compressed with at a level."""
-        if self._stand_in is not None:
-            return self._stand_in
-        if level not in self._found:
-            from zstandard import _cffi
-
-            library, size = _cffi.lib, len(self._content)
-            made = library.ZSTD_createCDict_advanced(
-                _cffi.ffi.from_buffer(self._content),
-                size,
-                library.ZSTD_dlm_byRef,
-                library.ZSTD_dct_fullDict,
-                library.ZSTD_getCParams(level, 0, size),
-                library.ZSTD_defaultCMem,
-            )
-            self._found[level] = _own(made, library.ZSTD_freeCDict)
-        return self._found[level][1]
-
-
-def _own(made, free):
-    """(what frees a digested dictionary when it goes, the address)"""
-    from zstandard import _cffi
-
-    if made == _cffi.ffi.NULL:
-        raise MemoryError("no memory for a dictionary")
-    return _cffi.ffi.gc(made, free), int(_cffi.ffi.cast("uintptr_t", made))
-
-
-def native_dictionary(dictionary):
-    """The native form of a Dictionary, one for all who use it."""
-    found = dictionary.native
-    if found is None:
-        found = dictionary.native = NativeDictionary(dictionary)
-    return found
+        zstd_load_lead, zstd_compress_behind, zstd_decompress_behind = _load_nothing, _compress_behind, _decompress_behind
 
 
 bind(True)

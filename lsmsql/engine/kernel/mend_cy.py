@@ -1,5 +1,5 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""Bulk reading met a damaged frame: what the table's source makes of it, by parity, or the error; mend_cy.pxd gives the C types."""
+"""Bulk reading met a damaged frame, or one whose lead is not at hand: what the table's source makes of it, or the error; mend_cy.pxd has the types."""
 
 from __future__ import annotations
 
@@ -9,14 +9,17 @@ if not cython.compiled:
     raise ImportError("this kernel works only compiled; kernel/plain stands in for it")
 
 from cython.cimports.cpython.bytes import PyBytes_AS_STRING, PyBytes_GET_SIZE
-from cython.cimports.lsmsql.engine.kernel.block_decode_cy import FRAME_BAD
+from cython.cimports.lsmsql.engine.kernel.block_decode_cy import FRAME_BAD, LEAD_WANTED
+from cython.cimports.lsmsql.engine.kernel.lead_cy import lead_fetch
 from cython.cimports.lsmsql.engine.kernel.native import Data
 from cython.cimports.lsmsql.engine.kernel.table_cy import table_decode_payload
 
 
 def block_mend(table, tab, ordinal, frame, code, scratch, blk):
     payload: bytes
-    if code == FRAME_BAD:
+    while code == FRAME_BAD or code == LEAD_WANTED:
+        if code == LEAD_WANTED:
+            lead_fetch(table.source, tab, ordinal, scratch.lead)
         codec, raw_length, content = table.source.open(tab.first + ordinal, tab.offsets[ordinal], frame)
         payload = content if type(content) is bytes else bytes(content)
         data: Data = cython.cast(Data, PyBytes_AS_STRING(payload))

@@ -68,6 +68,14 @@ ctypedef size_t (*decompress_learned_t)(void* context, void* out, size_t room, c
 ctypedef size_t (*compress2_t)(void* context, void* out, size_t room, const void* data, size_t size) noexcept nogil
 ctypedef size_t (*set_parameter_t)(void* context, int parameter, int value) noexcept nogil
 ctypedef size_t (*ref_dictionary_t)(void* context, const void* learned) noexcept nogil
+ctypedef size_t (*load_dictionary_t)(void* context, const void* data, size_t size, int method, int type) noexcept nogil
+ctypedef size_t (*load_lead_t)(void* context, int level, const void* lead, size_t lead_size) noexcept nogil
+ctypedef size_t (*compress_behind_t)(
+    void* context, void* out, size_t room, const void* data, size_t size, int level, const void* lead, size_t lead_size
+) noexcept nogil
+ctypedef size_t (*decompress_behind_t)(
+    void* context, void* out, size_t room, const void* data, size_t size, const void* lead, size_t lead_size
+) noexcept nogil
 ctypedef void* (*create_t)() noexcept nogil
 ctypedef size_t (*free_t)(void* context) noexcept nogil
 ctypedef unsigned int (*is_error_t)(size_t code) noexcept nogil
@@ -167,6 +175,8 @@ cdef struct Tab:  # an index, whole, top-level or one of its partitions: what th
     const void* learned  # that dictionary, as zstd_decompress_learned takes it; the Table keeps it
     FileKeyP key  # of the frames, NULL: not encrypted; the Table keeps it
     u8 paranoid  # entries are held to their checksums
+    u32 span  # data blocks from one lead to the next, 1: none is compressed against another
+    u64 serial  # of the Table, unlike that of any other of this process
     u32* entries
     u64* min_seqnos  # global seqno included
     u64* max_seqnos

@@ -94,6 +94,7 @@ cdef bint table_full(const OpenTable* table) noexcept nogil  # its frames, its i
 cdef bytes table_out(OpenTable* table)
 cdef bytes table_raw_lengths(OpenTable* table)
 cdef int table_settle(OpenTable* table, bytes sizes, bytes codecs) except -1
+cdef bytes table_lead(OpenTable* table, bytes before)  # raw, of the block that goes on behind the chunk; before: likewise of the chunk before
 cdef list table_payloads(OpenTable* table)
 cdef object table_summary(OpenTable* table, object filter_kind, object dictionary)
 cdef void table_next_chunk(OpenTable* table) noexcept nogil

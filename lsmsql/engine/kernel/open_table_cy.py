@@ -16,11 +16,13 @@ from cython.cimports.libc.stdlib import free, realloc
 from cython.cimports.libc.string import memcpy, memmove, memset
 from cython.cimports.lsmsql.engine.kernel.block_decode_cy import BLOCK_NO_MEMORY
 
+from ..storage.compression import LEAD_BYTES_MAX
 from .chunk import TableSummary, changed_entry
 from .kinds import FilterKind
 from .partitions import PARTITION_ENTRIES, PARTITION_FILTER_BYTES, Partition
 
 _BLOCK_OVERHEAD = cython.declare(u64, 27)  # counted for each block against index_bytes
+_LEAD_MAX = cython.declare(u32, LEAD_BYTES_MAX)
 _PART_ENTRIES = cython.declare(u64, PARTITION_ENTRIES)
 _PART_FILTER = cython.declare(u64, PARTITION_FILTER_BYTES)
 
@@ -90,7 +92,8 @@ def table_close_block(table, count):
     room: cython.size_t = sealing_room(cython.address(table.sealing), raw_size)
     if _reserve(cython.cast(cython.pp_void, cython.address(table.out)), cython.address(table.out_room), table.out_size + room, 1):
         return BLOCK_NO_MEMORY
-    if sealing_block(cython.address(table.sealing), table.raw, raw_size, cython.NULL, table.out + table.out_size, cython.address(sealed)):
+    number: u32 = table.blocks
+    if sealing_block(cython.address(table.sealing), number, table.raw, raw_size, cython.NULL, table.out + table.out_size, cython.address(sealed)):
         return BLOCK_NO_MEMORY
     table.out_size += sealed.written
     table.payload_bytes += sealed.payload
@@ -180,6 +183,8 @@ def _end_block(table, key_size):
     keys: u64 = table.hash_count - (table.ends[2 * n - 1] if n else 0)
     table.open_bytes += _BLOCK_OVERHEAD + key_size
     table.open_entries += table.entries[table.blocks - 1]
+    if table.blocks % table.sealing.span:
+        return 0  # A block's parts lie in one partition.
     if table.open_bytes < table.partition_bytes and table.open_entries < _PART_ENTRIES and keys * table.filter_bits // 8 < _PART_FILTER:
         return 0
     return _end_partition(table, key_size)
@@ -357,6 +362,21 @@ def table_raw_lengths(table):
     return PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.raw_lengths + table.first_block), 4 * count)
 
 
+def table_lead(table, before):
+    n: u32
+    lead: u32 = table.blocks - table.blocks % table.sealing.span
+    at: cython.size_t = 0
+    if lead == table.blocks:
+        return b""
+    if lead < table.first_block:
+        return before
+    for n in range(table.first_block, lead):
+        at += table.raw_lengths[n]
+    if table.raw_lengths[lead] > _LEAD_MAX:
+        return b""
+    return PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.out + at), table.raw_lengths[lead])
+
+
 def table_payloads(table):
     """The chunk's payloads, to be sealed: (codec, raw length, bytes)."""
     first: u32 = table.first_block
@@ -423,6 +443,7 @@ def table_summary(table, filter_kind, dictionary):
         rows=table.restart_interval > 0,
         compression_level=table.sealing.level,
         dictionary=dictionary if learned else None,
+        block_parts=table.sealing.span,
     )
 
 

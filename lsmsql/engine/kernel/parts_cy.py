@@ -71,6 +71,8 @@ class _Opener:
         tab.learned = root.learned
         tab.key = root.key
         tab.dictionary = root.dictionary
+        tab.span = root.span
+        tab.serial = root.serial
         tab.first = root.part_firsts[n]
         tab.cached = root.cached + tab.first
         return 0

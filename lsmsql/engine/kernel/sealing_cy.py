@@ -16,14 +16,20 @@ from cython.cimports.lsmsql.engine.kernel.native import SLACK
 from ...errors import UsageError
 from ...parity_scheme import ParityScheme
 from ..storage import encryption
+from ..storage.compression import LEAD_BYTES_MAX
 from .chunk import SealedBlocks
-from .libraries_cy import native_dictionary
+from .native_dictionary import native_dictionary
+
+_LEAD_MAX = cython.declare(cython.size_t, LEAD_BYTES_MAX)
 
 
-def sealing_set(sealing, level, overhead, parity):
+def sealing_set(sealing, level, overhead, parity, span):
     if not 0 <= level <= 22:
         raise UsageError(f"zstd level must be from 0 to 22, not {level}")
+    if span < 1 or (span > 1 and not level):
+        raise UsageError(f"blocks of {span} parts at zstd level {level}")
     ParityScheme.of_code(parity)
+    sealing.span = span
     sealing.level = level
     sealing.overhead = overhead
     sealing.parity_code = parity
@@ -48,7 +54,29 @@ def sealing_room(sealing, raw_size):
     return room + _parity_bytes(sealing, room)
 
 
-def sealing_block(sealing, raw, size, sealer, out, sealed):
+def sealing_lead(sealing, raw, size):
+    sealing.lead.size = 0
+    if size == 0 or size > _LEAD_MAX:
+        return 0
+    if sealing.behind == cython.NULL:
+        sealing.behind = zstd_create_compressor()
+    if sealing.behind == cython.NULL or not lead_keep(cython.address(sealing.lead), 0, 0, raw, size):
+        return -1
+    return -1 if zstd_is_error(zstd_load_lead(sealing.behind, sealing.level, sealing.lead.raw, size)) else 0
+
+
+def sealing_block(sealing, number, raw, size, sealer, out, sealed):
+    leads: cython.bint = sealing.span > 1 and number % sealing.span == 0
+    if leads:
+        sealing.lead.size = 0
+    sealing.scratch.lead = cython.address(sealing.lead)
+    sealing.scratch.behind = sealing.behind if sealing.lead.size else cython.NULL
+    if _seal(sealing, raw, size, sealer, out, sealed):
+        return -1
+    return sealing_lead(sealing, raw, size) if leads else 0
+
+
+def _seal(sealing, raw, size, sealer, out, sealed):
     stored: cython.size_t
     sealed.codec = 0
     if sealing.overhead and sealer == cython.NULL:
@@ -84,6 +112,10 @@ def sealing_payloads(sealing, out, sizes, raw_lengths, codecs, count):
 
 def sealing_free(sealing):
     scratch_free(cython.address(sealing.scratch))
+    lead_free(cython.address(sealing.lead))
+    if sealing.behind != cython.NULL:
+        zstd_free_compressor(sealing.behind)
+        sealing.behind = cython.NULL
 
 
 @cython.cclass
@@ -94,10 +126,10 @@ class BlockSealer:
         memset(cython.address(self.sealing), 0, cython.sizeof(Sealing))
         self.out = cython.NULL
 
-    def __init__(self, *, compression_level: cython.int = 0, dictionary=None, overhead: cython.size_t = 0, parity: u32 = 0) -> None:
+    def __init__(self, *, compression_level: cython.int = 0, dictionary=None, overhead: cython.size_t = 0, parity: u32 = 0, block_parts=1) -> None:
         if self.busy or self.dictionary is not None:
             raise ValueError("the sealer is in use")
-        sealing_set(cython.address(self.sealing), compression_level, overhead, parity)
+        sealing_set(cython.address(self.sealing), compression_level, overhead, parity, block_parts)
         if dictionary is not None:
             if not compression_level:
                 raise UsageError("a dictionary is of use only to what compresses")
@@ -116,6 +148,8 @@ class BlockSealer:
         raw: bytes = raw_chunk.raw
         lengths: bytes = raw_chunk.lengths
         count: u32 = PyBytes_GET_SIZE(lengths) // 4
+        first: u32 = raw_chunk.first_block
+        lead: bytes = raw_chunk.lead
         at: Data = cython.cast(Data, PyBytes_AS_STRING(raw))
         sizes: bytes = PyBytes_FromStringAndSize(cython.NULL, 4 * cython.cast(cython.Py_ssize_t, count))
         codecs: bytes = PyBytes_FromStringAndSize(cython.NULL, count)
@@ -140,7 +174,9 @@ class BlockSealer:
             if len(nonces) != NONCE * cython.cast(cython.Py_ssize_t, count):
                 raise ValueError("each block takes a nonce of its own")
         self.busy = True
-        first: u32 = raw_chunk.first_block
+        if self.sealing.span > 1 and sealing_lead(cython.address(self.sealing), cython.cast(Data, PyBytes_AS_STRING(lead)), PyBytes_GET_SIZE(lead)):
+            self.busy = False
+            raise MemoryError("no memory to seal blocks")
         fresh: Data = cython.cast(Data, PyBytes_AS_STRING(nonces))
         with cython.nogil:
             code = self._run(at, raw_lengths, count, key, first, fresh, found, used)
@@ -167,6 +203,7 @@ class BlockSealer:
             sealer.nonce = nonces + NONCE * cython.cast(cython.size_t, n)
             if sealing_block(
                 cython.address(self.sealing),
+                first + n,
                 raw,
                 lengths[n],
                 cython.NULL if key == cython.NULL else cython.address(sealer),

@@ -1,9 +1,10 @@
 from .aes_gcm_cy cimport NativeCipher, native_cipher
 from .block_decode_cy cimport (
-    BLOCK_CHECK, BLOCK_NO_MEMORY, BLOCK_OK, BLOCK_OTHER, FRAME_BAD, Layout, blk_allocate, blk_free, blk_reserve, blk_single, blk_unpin, block_fill,
+    BLOCK_CHECK, BLOCK_NO_MEMORY, BLOCK_OK, BLOCK_OTHER, FRAME_BAD, LEAD_WANTED, Layout, blk_allocate, blk_free, blk_reserve, blk_single, blk_unpin,
+    block_fill,
 )
 from .cache_cy cimport KEEP, KEEP_NOT, KEEP_PASSING, BlockCache
-from .frame_cy cimport Scratch
+from .frame_cy cimport Lead, Scratch
 from .native cimport (
     Blk, BlkP, Data, FRAME_HEADER, Room, SLACK, Tab, TabP, U32s, U64s, block_key, block_key_size, block_kind, block_lower, block_seqno,
     block_value, block_value_size, compare_keys, last_key, last_key_size, prefix_of, same_key, u32, u64, u8,
@@ -43,6 +44,7 @@ cdef Blk* table_block(Table table, Tab* tab, u32 ordinal, int keep) except NULL
 cdef int table_find(Table table, Data key, size_t size, u64 hash, u64 seqno, Blk** blk, u32* position) except -1
 # Bulk reading without the GIL: frame (exactly Tab.sizes[ordinal] bytes) to *blk, reused if large enough. A code of block_decode_cy; then
 # block_mend repairs it or raises, under the GIL.
+# scratch.lead is one and the same for frames that are read one after another.
 cdef int table_decode_frame(const Tab* tab, u32 ordinal, Data frame, Scratch* scratch, Blk** blk) noexcept nogil
 cdef int table_decode_payload(
     const Tab* tab, u32 ordinal, int codec, u32 raw_length, Data payload, size_t size, Scratch* scratch, Blk** blk

@@ -16,28 +16,32 @@ from cython.cimports.lsmsql.engine.kernel.block_rows_cy import ROW_ABSENT, ROW_F
 from cython.cimports.lsmsql.engine.kernel.cache_cy import BlockCache
 from cython.cimports.lsmsql.engine.kernel.checksums_cy import checks_match
 from cython.cimports.lsmsql.engine.kernel.filter_cy import filter_open, filter_probe
-from cython.cimports.lsmsql.engine.kernel.frame_cy import Framed, Scratch, frame_check, frame_open, payload_decode, scratch_free
-from cython.cimports.lsmsql.engine.kernel.index_cy import index_fill, index_need
+from cython.cimports.lsmsql.engine.kernel.frame_cy import Framed, Lead, Scratch, frame_check, frame_open, payload_decode, scratch_free
+from cython.cimports.lsmsql.engine.kernel.index_cy import index_fill, index_need, index_partitions
+from cython.cimports.lsmsql.engine.kernel.lead_cy import frame_raw, lead_fetch, lead_free, lead_keep, lead_of, lead_wanted
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.parts_cy import part_index, part_may_contain, part_release, part_unpin
 
 from ...prefix_extractor import PrefixExtractor
-from ..storage.compression import decompress
 from .block_cy import decode_block
-from .libraries_cy import native_dictionary
+from .native_dictionary import native_dictionary
 
 _ABSENT = cython.declare(cython.int, 0)  # of _find
 _FOUND = cython.declare(cython.int, 1)
 _BEYOND = cython.declare(cython.int, 2)
 _ROWS = cython.declare(u8, 2)
+_ZSTD_LEAD = cython.declare(cython.int, 3)  # Codec.ZSTD_LEAD
 _BIG = cython.declare(u32, 1 << 20)  # raw bytes from which a block is decoded without the GIL, in memory of its own
-_READ_AT_ONCE = cython.declare(u64, 1 << 20)
 _OTHER_BLOCK = "data block is not the one the index describes"
 
 # Memory for decompressing small blocks. A thread that finds it taken (the libraries' stand-ins may let go of the GIL) uses its own.
 _scratch = cython.declare(Scratch)
 _scratch_taken = cython.declare(cython.bint, False)
+_lead = cython.declare(Lead)  # likewise
 memset(cython.address(_scratch), 0, cython.sizeof(Scratch))
+memset(cython.address(_lead), 0, cython.sizeof(Lead))
+_scratch.lead = cython.address(_lead)
+_serial = cython.declare(u64, 0)  # of the last Table
 
 
 # --- blocks, without the GIL
@@ -80,12 +84,16 @@ def _check_block(tab, ordinal, checks, blk):
 
 def table_decode_payload(tab, ordinal, codec, raw_length, payload, size, scratch, blk):
     layout: Layout
+    if codec == _ZSTD_LEAD and lead_wanted(tab, ordinal, scratch.lead):
+        return LEAD_WANTED
     code: cython.int = payload_decode(scratch, tab.learned, codec, raw_length, payload, size, cython.address(layout))
     if code == BLOCK_OK:
         code = blk_reserve(blk, layout.need)
     if code == BLOCK_OK:
         block_fill(cython.address(layout), tab.global_seqno, blk[0])
         code = _check_block(tab, ordinal, layout.checks, blk[0])
+    if code == BLOCK_OK and tab.span > 1 and lead_of(tab, ordinal) == tab.first + ordinal:
+        lead_keep(scratch.lead, tab.serial, tab.first + ordinal, layout.raw, raw_length)  # If not, it is read again.
     return code
 
 
@@ -201,6 +209,7 @@ class Table:
         pin_filter=False,
         prefix: u32 = 0,
     ) -> None:
+        global _serial
         tab: TabP = cython.address(self.tab)
         first: bytes = bytes(smallest)
         if self._memory != cython.NULL:
@@ -213,6 +222,8 @@ class Table:
         tab.parity = source.parity
         self._open_dictionary(source.dictionary)
         tab.paranoid = source.paranoid
+        tab.span = source.block_parts
+        tab.serial = _serial = _serial + 1
         self._filter = bytes(filter_bytes)
         filter_open(cython.cast(Data, PyBytes_AS_STRING(self._filter)), PyBytes_GET_SIZE(self._filter), cython.address(tab.filter))
         self._open_index(bytes(index), global_seqno, partitions)
@@ -249,7 +260,6 @@ class Table:
         size: cython.size_t = PyBytes_GET_SIZE(index)
         data: Data = cython.cast(Data, PyBytes_AS_STRING(index))
         slots: cython.size_t
-        i: u32
         self._memory = malloc(index_need(data, size))
         if self._memory == cython.NULL:
             raise MemoryError("no memory for a table")
@@ -258,20 +268,10 @@ class Table:
         tab.root = tab
         tab.data_blocks = tab.blocks
         if partitions is not None:
-            if len(partitions.blocks) != tab.blocks:
-                raise ValueError("index of another number of partitions")
             self._starts = malloc((cython.cast(cython.size_t, tab.blocks) + 1) * 12)
             if self._starts == cython.NULL:
                 raise MemoryError("no memory for a table")
-            tab.part_starts = cython.cast(U64s, self._starts)
-            tab.part_firsts = cython.cast(U32s, tab.part_starts + tab.blocks + 1)
-            tab.part_starts[0] = tab.part_firsts[0] = 0
-            for i in range(tab.blocks):
-                tab.part_firsts[i + 1] = tab.part_firsts[i] + partitions.blocks[i]
-                tab.part_starts[i + 1] = tab.part_starts[i] + partitions.data_bytes[i]
-            tab.data_blocks = tab.part_firsts[tab.blocks]
-            tab.filtered = partitions.filtered
-            tab.parts = tab.blocks
+            index_partitions(tab, cython.cast(U64s, self._starts), partitions)
         slots = cython.cast(cython.size_t, tab.data_blocks) + 2 * cython.cast(cython.size_t, tab.parts)
         tab.cached = cython.cast(cython.pointer[BlkP], calloc(slots, cython.sizeof(BlkP) + 4))
         if tab.cached == cython.NULL:
@@ -284,6 +284,7 @@ class Table:
         global _scratch_taken
         blk: BlkP
         own: Scratch
+        own_lead: Lead
         self.cache.misses += 1
         frame = self.source.read(tab.offsets[ordinal], tab.sizes[ordinal])
         blk = tab.cached[ordinal]
@@ -300,10 +301,13 @@ class Table:
                     scratch_free(cython.address(_scratch))
                 _scratch_taken = False
         memset(cython.address(own), 0, cython.sizeof(Scratch))
+        memset(cython.address(own_lead), 0, cython.sizeof(Lead))
+        own.lead = cython.address(own_lead)
         try:
             return self._decode(tab, ordinal, frame, cython.address(own), keep, wanted)
         finally:
             scratch_free(cython.address(own))
+            lead_free(cython.address(own_lead))
 
     def _pick(self, tab, ordinal, frame, layout, size, wanted):
         """Look up what is wanted in a measured block of rows, undecoded."""
@@ -350,6 +354,8 @@ class Table:
             opened = content if type(content) is bytes else bytes(content)
             payload = cython.cast(Data, PyBytes_AS_STRING(opened))
             size = PyBytes_GET_SIZE(opened)
+        if codec == _ZSTD_LEAD and lead_wanted(tab, ordinal, scratch.lead):
+            lead_fetch(self.source, tab, ordinal, scratch.lead)
         if raw_length >= _BIG and scratch != cython.address(_scratch):
             with cython.nogil:
                 code = payload_decode(scratch, tab.learned, codec, raw_length, payload, size, cython.address(layout))
@@ -376,17 +382,14 @@ class Table:
         offset: u64 = tab.offsets[ordinal]
         if code == BLOCK_NO_MEMORY:
             raise MemoryError("no memory for a data block")
-        if code == BLOCK_OTHER:
-            self.source.damaged(offset, _OTHER_BLOCK)
-        if code == BLOCK_CHECK:
-            self.source.damaged(offset, "data block entry does not match its checksum")
-        codec, raw_length, payload = self.source.open(tab.first + ordinal, offset, frame)
+        if code == BLOCK_OTHER or code == BLOCK_CHECK:
+            self.source.damaged(offset, _OTHER_BLOCK if code == BLOCK_OTHER else "data block entry does not match its checksum")
+        raw = frame_raw(self.source, tab, ordinal, frame)
         try:
-            decode_block(decompress(payload, codec, raw_length, self.source.dictionary))
+            decode_block(raw)
         except ValueError as error:
             self.source.damaged(offset, str(error))
         self.source.damaged(offset, "data block does not decode")
-        raise ValueError("data block does not decode")
 
     def may_contain(self, key: bytes) -> bool:
         tab: TabP = cython.address(self.tab)
@@ -438,14 +441,11 @@ class Table:
     def raw_block(self, ordinal):
         """What a data block's frame holds, decompressed and not decoded, past the cache."""
         tab: TabP = self._piece(ordinal, False)
-        offset: u64 = tab.offsets[ordinal - tab.first]
-        size: u32 = tab.sizes[ordinal - tab.first]
-        part_unpin(tab)
-        codec, raw_length, payload = self.source.open(ordinal, offset, self.source.read(offset, size))
+        ordinal -= tab.first
         try:
-            return decompress(payload, codec, raw_length, self.source.dictionary)
-        except ValueError as error:
-            self.source.damaged(offset, str(error))
+            return frame_raw(self.source, tab, ordinal, self.source.read(tab.offsets[ordinal], tab.sizes[ordinal]))
+        finally:
+            part_unpin(tab)
 
     def pin(self, index, filter) -> None:
         """Keep partitions that are read from now on; those that were kept go over to the cache where they are not to be any more."""

@@ -5,7 +5,7 @@ from .merge_cy cimport DONE, FAILED, LIVE, HeadP, Heads, Least, Retention, merge
 from .native cimport SLACK, TOMBSTONE, VALUE, Blk, Room, TabP, U32s, U64s, block_key_size, block_value_size, same_key, u32, u64
 from .open_table_cy cimport (
     OpenTable, table_add_key, table_carry, table_changed, table_close_block, table_free, table_full, table_index_ends, table_next_chunk, table_out,
-    table_payloads, table_raw_lengths, table_settle, table_start, table_summary,
+    table_lead, table_payloads, table_raw_lengths, table_settle, table_start, table_summary,
 )
 from .sealing_cy cimport BlockSealer, sealing_learn, sealing_set
 from .table_cy cimport Table
@@ -49,6 +49,7 @@ cdef class TableStream:
     cdef object filter_kind
     cdef object dictionary  # a Dictionary, and what the kernels made of it; or None
     cdef object native
+    cdef bytes lead  # raw, of the block that goes on in the next raw chunk
     cdef object checked  # bool, or what is asked for one before each table
     cdef bint busy
     cdef bint closing

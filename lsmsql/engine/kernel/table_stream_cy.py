@@ -20,7 +20,7 @@ from ...errors import UsageError
 from ...prefix_extractor import PrefixExtractor
 from .chunk import Chunk, RawChunk
 from .kinds import FILTER_BYTES, INDEX_BYTES, FilterKind
-from .libraries_cy import native_dictionary
+from .native_dictionary import native_dictionary
 
 _ENTRY_OVERHEAD = cython.declare(u64, 8)  # counted for each entry against block_bytes
 _PENDING_MAX = cython.declare(u64, 16 << 20)  # bytes of keys and values that may wait for the end of their group
@@ -64,6 +64,7 @@ class TableStream:
         hash_ratio: cython.double = 0,
         checked=False,
         deferred=False,
+        block_parts=1,
     ) -> None:
         if self.sources is not None:
             raise ValueError("the stream has begun")
@@ -82,7 +83,8 @@ class TableStream:
         self.table.restart_interval = restart_interval
         self.table.hash_ratio = hash_ratio
         self.table.deferred = deferred
-        sealing_set(cython.address(self.table.sealing), compression_level, overhead, parity)
+        sealing_set(cython.address(self.table.sealing), compression_level, overhead, parity, block_parts)
+        self.lead = b""
         self._open_dictionary(dictionary, compression_level)
         self.chunk_bytes = chunk_bytes
         self.stale = True
@@ -115,6 +117,8 @@ class TableStream:
         if dictionary is not None:
             if not level:
                 raise UsageError("a dictionary is of use only to what compresses")
+            if self.table.sealing.span > 1:
+                raise UsageError("blocks in parts are compressed without a dictionary")
             self.dictionary, self.native = dictionary, native_dictionary(dictionary)
             sealing_learn(cython.address(self.table.sealing), self.native, dictionary.id)
         return 0
@@ -193,6 +197,7 @@ class TableStream:
             dictionary=self.dictionary,
             overhead=self.table.sealing.overhead,
             parity=self.table.sealing.parity_code,
+            block_parts=self.table.sealing.span,
         )
 
     def _next(self):
@@ -267,7 +272,8 @@ class TableStream:
         table: cython.pointer[OpenTable] = cython.address(self.table)
         summary = None
         if table.deferred:
-            chunk = RawChunk(table.first_block, table_out(table), table_raw_lengths(table), ends, table.sealing.scratch.dictionary)
+            chunk = RawChunk(table.first_block, table_out(table), table_raw_lengths(table), ends, table.sealing.scratch.dictionary, self.lead)
+            self.lead = b"" if ends else table_lead(table, self.lead)
             self.waiting = ends
             table_next_chunk(table)
             return chunk

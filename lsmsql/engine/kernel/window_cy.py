@@ -24,6 +24,7 @@ def window_block(cursor, table, scratch):
     blk: BlkP = cursor.spare
     code: cython.int
     cursor.spare = cython.NULL
+    scratch.lead = cython.address(cursor.lead)
     code = table_decode_frame(tab, ordinal, frame, scratch, cython.address(blk))
     if code:
         cursor.spare = blk

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterable, Mapping
+from collections.abc import Collection, Iterable, Mapping
 
 _FIELD = struct.Struct("<BI")
 _NUMBER = struct.Struct("<Q")
@@ -35,15 +35,16 @@ def unpack_fields(data: bytes, version: int) -> list[tuple[int, bytes]]:
     return fields
 
 
-def unpack_single(data: bytes, version: int, tags: Mapping[int, str]) -> dict[str, bytes]:
-    """The fields by name; ValueError unless each of `tags` (tag -> name) is there exactly once, and nothing else."""
+def unpack_single(data: bytes, version: int, tags: Mapping[int, str], optional: Collection[str] = ()) -> dict[str, bytes]:
+    """The fields by name; ValueError unless each of `tags` (tag -> name) is there exactly once, those in `optional` at most once, and nothing
+    else."""
     found: dict[str, bytes] = {}
     for tag, content in unpack_fields(data, version):
         name = tags.get(tag)
         if name is None or name in found:
             raise ValueError(f"field {tag} is unknown" if name is None else f"field {name} stands twice")
         found[name] = content
-    if missing := set(tags.values()) - set(found):
+    if missing := set(tags.values()) - set(found) - set(optional):
         raise ValueError(f"fields are missing: {', '.join(sorted(missing))}")
     return found
 

@@ -11,7 +11,8 @@ from typing import Any, NamedTuple, TypeVar
 from ...errors import CorruptionError, KeyUnavailableError
 from ...parity_scheme import ParityScheme
 from ..kernel import decode_block, parse_index
-from ..storage.block_frame import FLAG_ENCRYPTED, HEADER_BYTES, FrameHeader, FrameType, check_frame, open_frame, peek_header
+from ..storage.block_frame import FLAG_ENCRYPTED, HEADER_BYTES, FrameHeader, FrameType, check_frame, open_frame, open_payload, peek_header
+from ..storage.compression import LEAD_BYTES_MAX, Codec, Lead, decompress
 from ..storage.dictionary import Dictionary, shared_dictionary
 from ..storage.encryption import FileCipher
 from ..storage.filesystem import File
@@ -79,6 +80,7 @@ class TableDump:
         self.cipher = cipher
         self._why = why
         self._found: dict[SectionType, Any] = {}
+        self._last_lead: tuple[int, Lead] | None = None
         self.damage: list[CorruptionError] = []
         self.repairs = Repairs()
 
@@ -221,11 +223,29 @@ class TableDump:
 
     def raw(self, number: int) -> bytes:
         """One block verified, repaired if need be, decrypted and decompressed."""
-        place = self._place(number)
+        place, dictionary = self._place(number), self.dictionary()
         scheme = ParityScheme.of_code(self.properties().parity)
         self._require_key(place.offset)
-        stored = self.file.read_at(place.offset, place.size)
-        return open_frame(self.path, place.offset, stored, FrameType.DATA, self.cipher, number, scheme, self.repairs, self.dictionary())
+        stored, known = self.file.read_at(place.offset, place.size), dictionary.id if dictionary else 0
+        opened = open_payload(self.path, place.offset, stored, FrameType.DATA, self.cipher, number, scheme, self.repairs, known)
+        codec, raw_length, payload = opened
+        lead = self._lead(number) if codec == Codec.ZSTD_LEAD else None
+        try:
+            return decompress(payload, codec, raw_length, lead or dictionary)
+        except ValueError as error:
+            raise CorruptionError(self.path, place.offset, f"frame payload {error}") from None
+
+    def _lead(self, number: int) -> Lead | None:
+        """What a part of a block is compressed against, kept for the next; None for the first part."""
+        first = number - number % self.properties().block_parts
+        if first == number:
+            return None
+        if self._last_lead is None or self._last_lead[0] != first:
+            raw = self.raw(first)
+            if not 0 < len(raw) <= LEAD_BYTES_MAX:
+                raise CorruptionError(self.path, self._place(first).offset, f"the first part of a block has {len(raw)} bytes, and is no lead")
+            self._last_lead = first, Lead(raw)
+        return self._last_lead[1]
 
     def stored(self, number: int) -> tuple[BlockLine, bytes]:
         """One block and its bytes in the file, header and parity included. IndexError if there is none of that number."""

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, fields
+from dataclasses import MISSING, dataclass, fields
 from typing import Any
 
 from ...errors import UsageError
-from ...options import BLOCK_LAYOUTS
+from ...options import BLOCK_LAYOUTS, BLOCK_PARTS_MAX
 from ...parity_scheme import ParityScheme
 from ...prefix_extractor import PrefixExtractor
 from ..kernel.kinds import SEQNO_MAX
@@ -64,19 +64,24 @@ class Properties:
     partition_bytes: int  # raw, at which they were closed
     kv_checksums: int  # 1: blocks carry a checksum of every entry
     prefix: str  # PrefixExtractor of what the filter holds beside the keys
+    block_parts: int = 1  # data blocks that are the parts of one; left out where it is 1
 
     def pack(self) -> bytes:
-        return pack_fields(PROPERTIES_FORMAT, [(tag, _pack(getattr(self, name))) for tag, name in _TAGS.items()])
+        return pack_fields(
+            PROPERTIES_FORMAT, [(tag, _pack(getattr(self, name))) for tag, name in _TAGS.items() if getattr(self, name) != _DEFAULTS.get(name)]
+        )
 
 
 def parse_properties(data: bytes) -> Properties:
     """The inverse of `Properties.pack`; ValueError, saying what, for bytes that are none."""
-    contents = unpack_single(data, PROPERTIES_FORMAT, _TAGS)
+    contents = unpack_single(data, PROPERTIES_FORMAT, _TAGS, _DEFAULTS)
     properties = Properties(**{name: _PARSERS[_TYPES[name]](content) for name, content in contents.items()})
     if properties.max_seqno + properties.global_seqno > SEQNO_MAX or properties.min_seqno > properties.max_seqno:
         raise ValueError(f"impossible seqno bounds {properties.min_seqno} to {properties.max_seqno}")
     if properties.block_layout not in BLOCK_LAYOUTS:
         raise ValueError(f"unknown block layout {properties.block_layout!r}")
+    if not 1 <= properties.block_parts <= BLOCK_PARTS_MAX or (properties.block_parts > 1 and properties.dictionary_id):
+        raise ValueError(f"impossible blocks of {properties.block_parts} parts")
     if properties.kv_checksums > 1:
         raise ValueError(f"unknown checksums of entries {properties.kv_checksums}")
     if properties.sentinel > 1 or (properties.sentinel and (not properties.range_tombstones or properties.entries != 1)):
@@ -100,6 +105,7 @@ def _pack(value: bytes | int | float | str | tuple[int, ...]) -> bytes:
 
 
 _TAGS = {tag: field.name for tag, field in enumerate(fields(Properties), 1)}
+_DEFAULTS = {field.name: field.default for field in fields(Properties) if field.default is not MISSING}
 _TYPES = {field.name: str(field.type) for field in fields(Properties)}
 _PARSERS: dict[str, Callable[[bytes], Any]] = {
     "int": unpack_number,

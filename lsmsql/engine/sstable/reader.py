@@ -34,9 +34,9 @@ class TableFile:
     """The file behind a table: what the kernels ask for blocks (BlockSource).
 
     cipher: of the epoch that the file was sealed under, None if its frames are not encrypted; parity: ParityScheme.code of its data frames;
-    dictionary: that they were compressed with, or None; filter_lost: the filter was damaged, and every lookup reads the table; data_bytes: of the
-    data section, with which the file begins; repairs: where what had to be repaired by parity, or read from its mirror, is counted; paranoid:
-    whether reads hold entries to their checksums."""
+    dictionary: that they were compressed with, or None; block_parts: data blocks that are the parts of one; filter_lost: the filter was damaged, and
+    every lookup reads the table; data_bytes: of the data section, with which the file begins; repairs: where what had to be repaired by parity, or
+    read from its mirror, is counted; paranoid: whether reads hold entries to their checksums."""
 
     def __init__(self, file: File, cipher: FileCipher | None, repairs: Repairs | None = None, paranoid: bool = False) -> None:
         self.file = file
@@ -53,6 +53,7 @@ class TableFile:
         self.properties = self._mirrored_section(SectionType.PROPERTIES, parse_properties)
         self.top: TopIndex | None = None  # of a partitioned index, from `index` on
         self.parity = self.properties.parity
+        self.block_parts = self.properties.block_parts
         self._scheme = ParityScheme.of_code(self.parity)
         self.dictionary = self._mirrored_section(SectionType.DICTIONARY, self._check_dictionary) if self.properties.dictionary_id else None
 

@@ -93,7 +93,8 @@ def table_stream(
     """The stream of blocks that `write_tables` takes, as the options have it. table_bytes: instead of the options' (a flush may want one file).
 
     level: that the tables are for, or what says so of a finished one by its smallest and largest key; it decides the kind of filter, the form
-    of the blocks, and whether entries get checksums, for which the latter counts as 0. dictionary: to compress with; each table embeds it. sink:
+    of the blocks, and whether entries get checksums, for which the latter counts as 0. dictionary: to compress with, where blocks are not in
+    parts; each table embeds it. sink:
     where the tables go, which a policy of checksums by file id has to know."""
     form = block_form(options, None if callable(level) else level)
     return TableStream(
@@ -106,7 +107,8 @@ def table_stream(
         filter_bits=options.filter_bits,
         filter_kind=(lambda *keys: filter_kind(options, level(*keys))) if callable(level) else filter_kind(options, level),
         compression_level=form.compression_level,
-        dictionary=dictionary,
+        dictionary=dictionary if form.block_parts == 1 else None,
+        block_parts=form.block_parts,
         overhead=OVERHEAD if encrypted else 0,
         restart_interval=options.restart_interval if form.rows else 0,
         hash_ratio=options.hash_ratio,
@@ -380,4 +382,5 @@ def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, 
         partition_bytes=sink.options.partition_bytes,
         kv_checksums=int(table.checked),
         prefix=sink.options.prefix,
+        block_parts=summary.block_parts,
     )

@@ -19,9 +19,10 @@ class Codec(IntEnum):
     NONE = 0
     ZSTD = 1
     ZSTD_DICTIONARY = 2
+    ZSTD_LEAD = 3
 
 
-_NONE, _ZSTD, _ZSTD_DICTIONARY = map(int, Codec)  # Looking a name up in an enum costs as much as a small checksum.
+_NONE, _ZSTD, _ZSTD_DICTIONARY, _ZSTD_LEAD = map(int, Codec)  # Looking a name up in an enum costs as much as a small checksum.
 
 CODECS = {"none": Codec.NONE, "zstd": Codec.ZSTD}
 """By the name that Options.compression uses."""
@@ -30,6 +31,30 @@ LEVEL_MIN, LEVEL_MAX = 1, 22
 
 # A zstd block is at least 3 bytes and at most 128 KiB decoded, so no honest payload decodes to more than this per byte.
 _RATIO_MAX = (128 << 10) // 3 + 1
+
+
+LEAD_BYTES_MAX = 1 << 20
+"""A longer lead is not compressed against: every read of another part decodes it."""
+
+
+class Lead:
+    """The first part, raw, of a block that is stored in parts: what the others are compressed against, as if they stood right behind it. For one
+    thread at a time."""
+
+    def __init__(self, raw: bytes) -> None:
+        self._content = zstandard.ZstdCompressionDict(raw, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
+        self._compressors: dict[int, zstandard.ZstdCompressor] = {}
+
+    def compress(self, raw: Bytes, level: int) -> bytes:
+        if level not in self._compressors:
+            self._compressors[level] = zstandard.ZstdCompressor(
+                level=level, dict_data=self._content, write_content_size=True, write_checksum=False, write_dict_id=False
+            )
+        return self._compressors[level].compress(raw)
+
+    def decompress(self, payload: Bytes) -> bytes:
+        """ZstdError for what does not decode; the caller has checked the length that the payload declares."""
+        return zstandard.ZstdDecompressor(dict_data=self._content).decompress(payload, allow_extra_data=False)
 
 
 class _Contexts(threading.local):
@@ -64,22 +89,25 @@ def _decompressor(dictionary: Dictionary) -> zstandard.ZstdDecompressor:
     return found
 
 
-def compress(raw: Bytes, codec: int, level: int = 1, dictionary: Dictionary | None = None) -> tuple[int, Bytes]:
+def compress(raw: Bytes, codec: int, level: int = 1, dictionary: Dictionary | Lead | None = None) -> tuple[int, Bytes]:
     """(codec, payload): as asked for if that is smaller than `raw`, else `raw` itself with Codec.NONE.
 
-    dictionary: what ZSTD_DICTIONARY compresses with."""
+    dictionary: what ZSTD_DICTIONARY compresses with, or the lead that ZSTD_LEAD compresses against."""
     if codec == _NONE:
         return _NONE, raw
-    if codec not in (_ZSTD, _ZSTD_DICTIONARY):
+    if codec not in (_ZSTD, _ZSTD_DICTIONARY, _ZSTD_LEAD):
         raise UsageError(f"no codec {codec}")
-    if (codec == _ZSTD_DICTIONARY) != (dictionary is not None):
+    if (codec == _ZSTD_DICTIONARY) != isinstance(dictionary, Dictionary) or (codec == _ZSTD_LEAD) != isinstance(dictionary, Lead):
         raise UsageError(f"codec {codec} with dictionary {dictionary!r}")
+    if isinstance(dictionary, Lead):
+        payload = dictionary.compress(raw, level)
+        return (codec, payload) if len(payload) < len(raw) else (_NONE, raw)
     compressor = (_contexts.compressors.get(level) if codec == _ZSTD else None) or _compressor(level, dictionary)
     payload = compressor.compress(raw)
     return (codec, payload) if len(payload) < len(raw) else (_NONE, raw)
 
 
-def decompress(payload: Bytes, codec: int, raw_length: int, dictionary: Dictionary | None = None) -> bytes:
+def decompress(payload: Bytes, codec: int, raw_length: int, dictionary: Dictionary | Lead | None = None) -> bytes:
     """The inverse of `compress`: exactly `raw_length` bytes, or ValueError saying what is wrong with the payload.
 
     The caller bounds `raw_length`; here nothing is allocated before the payload has agreed with it."""
@@ -87,20 +115,26 @@ def decompress(payload: Bytes, codec: int, raw_length: int, dictionary: Dictiona
         if len(payload) != raw_length:
             raise ValueError(f"holds {len(payload)} bytes instead of {raw_length}")
         return bytes(payload)
-    if codec not in (_ZSTD, _ZSTD_DICTIONARY):
+    if codec not in (_ZSTD, _ZSTD_DICTIONARY, _ZSTD_LEAD):
         raise ValueError(f"unknown codec {codec}")
     if raw_length > len(payload) * _RATIO_MAX:
         raise ValueError(f"{len(payload)} zstd bytes cannot decode to {raw_length}")
-    if codec == _ZSTD_DICTIONARY and dictionary is None:
+    if codec == _ZSTD_DICTIONARY and not isinstance(dictionary, Dictionary):
         raise ValueError("is compressed with a dictionary that the file does not have")
-    decompressor = _decompressor(dictionary) if codec == _ZSTD_DICTIONARY and dictionary is not None else _contexts.decompressor
+    if codec == _ZSTD_LEAD and not isinstance(dictionary, Lead):
+        raise ValueError("is compressed against the lead of a block, which it does not belong to")
     try:
         # The library allocates the size that the payload declares, so that is compared first; -1 means none declared.
         if zstandard.frame_content_size(payload) != raw_length:
             raise ValueError(f"the zstd frame does not declare {raw_length} bytes")
         if raw_length == 0:
             raise ValueError("an empty block is never compressed")
-        raw = decompressor.decompress(payload, allow_extra_data=False)
+        if isinstance(dictionary, Lead) and codec == _ZSTD_LEAD:
+            raw = dictionary.decompress(payload)
+        elif isinstance(dictionary, Dictionary) and codec == _ZSTD_DICTIONARY:
+            raw = _decompressor(dictionary).decompress(payload, allow_extra_data=False)
+        else:
+            raw = _contexts.decompressor.decompress(payload, allow_extra_data=False)
     except zstandard.ZstdError as error:
         raise ValueError(f"zstd: {error}") from None
     if len(raw) != raw_length:

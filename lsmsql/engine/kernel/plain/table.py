@@ -12,7 +12,7 @@ from typing import Any, NoReturn, Protocol, TypeVar
 import xxhash
 
 from ....prefix_extractor import PrefixExtractor
-from ...storage.compression import decompress
+from ...storage.compression import LEAD_BYTES_MAX, Codec, Lead, decompress
 from ...storage.dictionary import Dictionary
 from ...storage.encryption import FileCipher
 from ..entry_error import EntryTypeError
@@ -38,6 +38,7 @@ class BlockSource(Protocol):
     cipher: FileCipher | None  # of the epoch that the data frames were sealed under; None: they are not encrypted
     parity: int  # ParityScheme.code of the data frames, 0: none
     dictionary: Dictionary | None  # that the data frames may have been compressed with
+    block_parts: int  # data blocks from one lead to the next, 1: none is compressed against another
     paranoid: bool  # whether entries are held to their checksums, where blocks have them
 
     def read(self, offset: int, size: int) -> bytes:
@@ -93,6 +94,7 @@ class Table:
         self._pinned: dict[int, tuple[Any, int]] = {}  # with its size
         self._prefix = PrefixExtractor.of_code(prefix)
         self._pins = pin_index, pin_filter
+        self._lead: tuple[int, Lead] | None = None  # the last one that was read
         self.blocks = self._firsts[-1]
         self.entries = sum(top.entries)
         self.min_seqno = min(top.min_seqnos)
@@ -198,17 +200,41 @@ class Table:
             raise IndexError(f"block {ordinal} of a table that has {self.blocks}")
         index = self._piece(bisect_right(self._firsts, ordinal) - 1)
         offset, size = index.offsets[ordinal - index.first], index.sizes[ordinal - index.first]
-        codec, raw_length, payload = self.source.open(ordinal, offset, self.source.read(offset, size))
+        return self._raw(index, ordinal - index.first, self.source.read(offset, size))
+
+    def _raw(self, index: Index, ordinal: int, frame: bytes) -> bytes:
+        """What a frame holds, decompressed."""
+        offset = index.offsets[ordinal]
+        codec, raw_length, payload = self.source.open(index.first + ordinal, offset, frame)
+        learned = self._lead_of(index, ordinal) if codec == Codec.ZSTD_LEAD else self.source.dictionary
         try:
-            return decompress(payload, codec, raw_length, self.source.dictionary)
+            raw = decompress(payload, codec, raw_length, learned)
         except ValueError as error:
             self.source.damaged(offset, str(error))
+        if self.source.block_parts > 1 and (index.first + ordinal) % self.source.block_parts == 0 and 0 < len(raw) <= LEAD_BYTES_MAX:
+            self._lead = index.first + ordinal, Lead(raw)
+        return raw
+
+    def _lead_of(self, index: Index, ordinal: int) -> Lead | None:
+        """What a block may have been compressed against; None for one that leads."""
+        lead = ordinal - (index.first + ordinal) % self.source.block_parts
+        if lead == ordinal:
+            return None
+        if lead < 0:
+            self.source.damaged(index.offsets[ordinal], "a block's parts lie in several partitions of the index")
+        held = self._lead
+        if held is None or held[0] != index.first + lead:
+            offset, size = index.offsets[lead], index.sizes[lead]
+            raw = self._raw(index, lead, self.source.read(offset, size))
+            if not 0 < len(raw) <= LEAD_BYTES_MAX:
+                self.source.damaged(offset, f"the first part of a block has {len(raw)} bytes, and is no lead")
+            held = self._lead = index.first + lead, Lead(raw)
+        return held[1]
 
     def _decode(self, index: Index, ordinal: int, frame: bytes) -> tuple[Block, int]:
         offset = index.offsets[ordinal]
-        codec, raw_length, payload = self.source.open(index.first + ordinal, offset, frame)
+        raw = self._raw(index, ordinal, frame)
         try:
-            raw = decompress(payload, codec, raw_length, self.source.dictionary)
             block = decode_block(raw)
             if self.source.paranoid:
                 verify_block(raw, block)
@@ -218,7 +244,7 @@ class Table:
             self.source.damaged(offset, "data block is not the one the index describes")
         if self.global_seqno:
             block = Block(block.keys(), [seqno + self.global_seqno for seqno in block.seqnos()], block.kinds(), block.values())
-        return block, raw_length
+        return block, len(raw)
 
     def groups(self, lower: bytes | None, upper: bytes | None, seqno: int, reverse: bool, since: int, keep: bool) -> Iterator[Group]:
         """The keys in [lower, upper) with their versions visible at a seqno, newest first; blocks with nothing above `since` are skipped."""

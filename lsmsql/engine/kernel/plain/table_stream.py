@@ -15,7 +15,7 @@ import xxhash
 from ....errors import UsageError
 from ....prefix_extractor import PrefixExtractor
 from ...storage.block_frame import HEADER_BYTES
-from ...storage.compression import Codec
+from ...storage.compression import LEAD_BYTES_MAX, Codec
 from ...storage.dictionary import Dictionary
 from ..chunk import Chunk, RawChunk, SealedBlocks, TableSummary, changed_entry
 from ..entry_error import EntryTypeError, pair_of
@@ -73,6 +73,7 @@ class _Shape:
     block_bytes: int
     rows: bool
     prefix: PrefixExtractor
+    block_parts: int
 
 
 @dataclass
@@ -159,6 +160,8 @@ class _OpenTable:
             return
         self.open_bytes += _BLOCK_OVERHEAD + len(self.last_keys[-1])
         self.open_entries += self.entries[-1]
+        if len(self.last_keys) % shape.block_parts:
+            return  # A block's parts lie in one partition.
         keys = len(self.hashes) - (self.ends[-1][1] if self.ends else 0)
         long = self.open_bytes >= shape.partition_bytes or self.open_entries >= PARTITION_ENTRIES
         if long or keys * shape.filter_bits // 8 >= PARTITION_FILTER_BYTES:
@@ -221,6 +224,7 @@ class _OpenTable:
             rows=self.shape.rows,
             compression_level=level,
             dictionary=dictionary if self.learned else None,
+            block_parts=self.shape.block_parts,
         )
 
 
@@ -230,7 +234,8 @@ class TableStream:
     sources: memtables (of sealed generations or of none), tables, runs of disjoint ascending tables, or one SortedRows; newest first or not.
     Retention (engine rules 3 and 4): every version above `floor` stays, and the newest at or below `floor` and at or below each of `snapshots`.
     bottom: nothing older lies below the outputs, so a tombstone that hides nothing goes, and seqnos that no reader can tell apart become 0.
-    compression_level: of zstd, 0 for none; dictionary: to compress every block with.
+    compression_level: of zstd, 0 for none; dictionary: to compress every block with. block_parts: so many data blocks are the parts of one, in which
+    all but the first are compressed against that; 1: each is compressed alone. Then there is no dictionary.
     filter_bits, filter_kind: see filters.py; the kind may be asked for at the end of each table, by its smallest and its largest user key.
     table_bytes, index_bytes, filter_bytes: a table ends, between two user keys, once its frames, its index, or a filter in one block reach them.
     While one user key goes on behind index_bytes, blocks close at index_bytes // 4, where block_bytes is less.
@@ -273,9 +278,12 @@ class TableStream:
         hash_ratio: float = 0.0,
         checked: bool | Callable[[], bool] = False,
         deferred: bool = False,
+        block_parts: int = 1,
     ) -> None:
         if not 0 <= restart_interval <= 255 or not 0 <= hash_ratio <= 8:
             raise UsageError(f"restart interval and hash ratio out of range: {restart_interval}, {hash_ratio}")
+        if dictionary is not None and block_parts > 1:
+            raise UsageError("blocks in parts are compressed without a dictionary")
         self._boundaries = [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)]
         self._bottom = bottom
         self._block_bytes = block_bytes
@@ -284,14 +292,17 @@ class TableStream:
         prefixes = PrefixExtractor.of_code(prefix)
         rows = restart_interval > 0
         limits = index_bytes, filter_bytes, partition_bytes, spill_bytes
-        self._shape = _Shape(filter_bits, kind, *limits, full_filter, overhead, block_bytes, rows, prefixes)
-        self._sealing = partial(BlockSealer, compression_level=compression_level, dictionary=dictionary, overhead=overhead, parity=parity)
+        self._shape = _Shape(filter_bits, kind, *limits, full_filter, overhead, block_bytes, rows, prefixes, block_parts)
+        self._sealing = partial(
+            BlockSealer, compression_level=compression_level, dictionary=dictionary, overhead=overhead, parity=parity, block_parts=block_parts
+        )
         self._sealer = self.sealer()
         self._level = compression_level
         self._dictionary = dictionary
         self._restart_interval = restart_interval
         self._hash_ratio = hash_ratio
         self.deferred = deferred
+        self._lead = b""  # raw, of the block that goes on in the next raw chunk
         self._table = _OpenTable(self._shape)
         self._waiting = False  # for the summary of the table that has ended to be taken
         self._chunk_bytes = chunk_bytes
@@ -414,7 +425,7 @@ class TableStream:
         if self.deferred:
             table.end_block()
             return 0, len(raw), raw
-        found = self._sealer.payload(raw)
+        found = self._sealer.payload(len(table.raw_lengths) - 1, raw)
         table.settle(self._sealer.frame_bytes(found[2]), found[0])
         table.end_block()
         return found
@@ -432,10 +443,20 @@ class TableStream:
         if self.deferred:
             self._waiting = ends
             lengths = struct.pack(f"<{len(blocks)}I", *(length for _, length, _ in blocks))
-            return RawChunk(first_block, b"".join(raw for _, _, raw in blocks), lengths, ends, dictionary)
+            lead, self._lead = self._lead, b"" if ends else self._lead_behind(first_block, blocks)
+            return RawChunk(first_block, b"".join(raw for _, _, raw in blocks), lengths, ends, dictionary, lead)
         frames = b"" if self._sealer.overhead else self._sealer.frames(first_block, blocks)
         table = self._table.summary(self._level, self._dictionary) if ends else None
         return Chunk(first_block, frames, blocks if self._sealer.overhead else [], table, dictionary)
+
+    def _lead_behind(self, first_block: int, blocks: list[tuple[int, int, bytes]]) -> bytes:
+        """Raw, the lead of the block that goes on behind some blocks."""
+        end = first_block + len(blocks)
+        lead = end - end % self._shape.block_parts
+        if lead == end:
+            return b""
+        found = blocks[lead - first_block][2] if lead >= first_block else self._lead
+        return found if len(found) <= LEAD_BYTES_MAX else b""
 
 
 def _carried(sources: Sequence[Source]) -> Mapping[tuple[bytes, int], int] | None:
