@@ -34,7 +34,7 @@ _MESSAGES = {
     BLOCK_KINDS: "data block holds a kind or seqno that this version does not know",
     BLOCK_SHARED: "data block key shares more than the key before it has",
     BLOCK_KEY: "data block key over the limit",
-    BLOCK_HUGE: "data block keys larger than 4 GiB",
+    BLOCK_HUGE: "data block keys larger than 256 MiB",
     BLOCK_OTHER: "data block is not the one the index describes",
     BLOCK_TRAILER: "data block trailer does not describe it",
     BLOCK_NUMBER: "data block number is overlong or cut short",

@@ -39,6 +39,7 @@ _WIDE_SUFFIXES = cython.declare(u8, 2)
 _CHECKED = cython.declare(u8, 4)
 _SHARED_MAX = cython.declare(cython.size_t, 255)
 _KEY_MAX = cython.declare(cython.size_t, 65535)
+_BLOCK_KEYS_MAX = cython.declare(u64, 256 << 20)  # BLOCK_KEY_BYTES_MAX
 
 
 def block_measure(raw, size, layout):
@@ -136,7 +137,7 @@ def _measure_columns(layout, size, suffix_bytes):
         return BLOCK_KEY
     if over_shared:
         return BLOCK_SHARED
-    if keys > U32_MAX or values > U32_MAX:
+    if keys > _BLOCK_KEYS_MAX or values > U32_MAX:
         return BLOCK_HUGE
     layout.key_bytes = keys
     layout.value_bytes = values

@@ -49,6 +49,7 @@ _ROWS = cython.declare(u8, 2)
 _HEADER = cython.declare(cython.size_t, 8)
 _TRAILER = cython.declare(cython.size_t, 16)
 _KEY_MAX = cython.declare(u64, 65535)
+_BLOCK_KEYS_MAX = cython.declare(u64, 256 << 20)  # BLOCK_KEY_BYTES_MAX
 _FREE = cython.declare(u8, 254)
 _CONFLICT = cython.declare(u8, 255)
 
@@ -229,7 +230,7 @@ def rows_measure(raw, size, layout):
     for i in range(rows.bucket_count):
         if rows.restarts <= rows.buckets[i] < _FREE:
             return BLOCK_BUCKET
-    if keys > U32_MAX or values > U32_MAX:
+    if keys > _BLOCK_KEYS_MAX or values > U32_MAX:
         return BLOCK_HUGE
     layout.raw = raw
     layout.checks = rows.checks

@@ -29,6 +29,7 @@ SELECT_TREE = 0xFF  # an operation of the encoding, not an entry: the following 
 SEQNO_MAX = (1 << 56) - 1  # the largest seqno a commit can have
 BATCH_SEQNO = 1 << 62  # operation n of an uncommitted batch reads as seqno BATCH_SEQNO + n: newer than every commit
 KEY_BYTES_MAX = 65_535
+BLOCK_KEY_BYTES_MAX = 256 << 20  # of all keys of a data block: sixteen times what the options allow, and little beside what a forged block could say
 VALUE_BYTES_MAX = 1_000_000_000
 BATCH_BYTES_MAX = (1 << 32) - 1
 INDEX_BYTES = 64 << 20  # of a table's index, or top-level index, raw: where the table is cut, well before a section's limit

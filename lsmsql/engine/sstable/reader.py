@@ -14,7 +14,7 @@ from ...parity_scheme import ParityScheme
 from ...prefix_extractor import PrefixExtractor
 from ..kernel import BlockCache, Table
 from ..manifest.version import TableRecord
-from ..storage.block_frame import FrameType, open_frame, open_payload, peek_header
+from ..storage.block_frame import HEADER_BYTES, FrameType, open_frame, open_payload, peek_header
 from ..storage.dictionary import Dictionary, shared_dictionary
 from ..storage.encryption import FileCipher
 from ..storage.filenames import FileKind, file_name
@@ -172,6 +172,8 @@ class TableFile:
                 raise ValueError("it does not describe the sections of its partitions")
         if sum(top.partitions.blocks) != self.properties.blocks or self.properties.blocks != self._data_frames:
             raise ValueError(f"it is of {sum(top.partitions.blocks)} blocks, but the table has {self.properties.blocks}")
+        if sum(top.partitions.blocks) * HEADER_BYTES > self.data_bytes:
+            raise ValueError(f"it is of {sum(top.partitions.blocks)} blocks, more than {self.data_bytes} bytes can hold")
         if sum(top.partitions.data_bytes) != self.data_bytes:
             raise ValueError("it does not describe the data section")
         return top

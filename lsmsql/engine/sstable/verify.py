@@ -62,7 +62,7 @@ def verify_table(dump: TableDump) -> Verified:
         properties = dump.properties()
         index = dump.index()
         fragments, blobs = dump.range_tombstones(), dump.blob_files()
-        filters = iter([raw for raw, blocks in dump.filters() for _ in range(blocks)])
+        every = dump.filters()
         dictionary = dump.dictionary()
     except CorruptionError as error:
         dump.note(error)
@@ -74,7 +74,7 @@ def verify_table(dump: TableDump) -> Verified:
         note(CorruptionError(dump.path, None, "range tombstones or linked blob files are not as many as the properties say"))
     if properties.dictionary_id != (dictionary.id if dictionary else 0):
         note(CorruptionError(dump.path, None, "the dictionary is not the one that the properties name"))
-    totals = _Totals()
+    totals, filters = _Totals(), (raw for raw, blocks in every for _ in range(blocks))  # One by one: `blocks` may be anything.
     for number, place in enumerate(index):
         try:
             _verify_block(dump, found, totals, number, place, next(filters, b""))
@@ -117,7 +117,11 @@ def _verify_block(dump: TableDump, found: Verified, totals: _Totals, number: int
                 mask |= DUPLICATES
         mask |= 1 << entry.kind
         if before is None or before.key != entry.key:  # A key is in the filter of the partition in which it begins.
-            require(may_contain(raw_filter, entry.key), f"the filter denies key {entry.key[:100]!r}")
+            try:
+                fits = may_contain(raw_filter, entry.key)
+            except ValueError as error:
+                raise CorruptionError(dump.path, None, f"filter makes no sense: {error}") from None
+            require(fits, f"the filter denies key {entry.key[:100]!r}")
         totals.add(entry)
         before = entry
     described = len(entries), min(seqnos), max(seqnos), entries[-1].key

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from ..kinds import KEY_BYTES_MAX, KIND_READABLE_MAX, Kind
+from ..kinds import BLOCK_KEY_BYTES_MAX, KEY_BYTES_MAX, KIND_READABLE_MAX, Kind
 from .block_rows import ROWS, decode_rows, split_rows
 from .checksums import block_checks, split_checks
 from .decoded_block import Block
@@ -108,6 +108,8 @@ def _join_keys(raw: bytes, position: int, shared: Sequence[int], lengths: Sequen
     keys, key = [], b""
     if any(prefix + length > KEY_BYTES_MAX for prefix, length in zip(shared, lengths, strict=True)):
         raise ValueError("data block key over the limit")
+    if sum(shared) + sum(lengths) > BLOCK_KEY_BYTES_MAX:
+        raise ValueError("data block keys larger than 256 MiB")
     for prefix, length in zip(shared, lengths, strict=True):
         if prefix > len(key):
             raise ValueError("data block key shares more than the key before it has")

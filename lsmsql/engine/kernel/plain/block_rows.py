@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import xxhash
 
-from ..kinds import KEY_BYTES_MAX, KIND_READABLE_MAX, Kind
+from ..kinds import BLOCK_KEY_BYTES_MAX, KEY_BYTES_MAX, KIND_READABLE_MAX, Kind
 from .checksums import split_checks
 from .decoded_block import Block
 
@@ -158,11 +158,14 @@ class _Rows:
 
     def rows(self) -> Iterator[tuple[bytes, Row]]:
         """Every entry with its whole key; they end where the restart offsets begin."""
-        position, head = HEADER.size, b""
+        position, head, total = HEADER.size, b"", 0
         for number in range(self.count):
             row, position = self.row(position, number, head)
             if number % self.interval == 0:
                 head = row.rest
+            total += row.shared + len(row.rest)
+            if total > BLOCK_KEY_BYTES_MAX:
+                raise ValueError("data block keys larger than 256 MiB")
             yield head[: row.shared] + row.rest, row
         if position != self.end:
             raise ValueError("data block parts do not fill it")
