@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import dataclass
 
-MUTATING = ("create", "append", "sync", "rename", "remove", "sync_directory", "make_directory")
+MUTATING = ("create", "append", "sync", "rename", "remove", "sync_directory", "make_directory", "write_at", "preallocate", "punch")
 SYNCS = ("sync", "sync_directory")
 OTHERS = ("open", "read", "list", "size", "lock", "drop_cached")  # Fallible, and counted by faults, but never a crash point.
 KINDS = MUTATING + OTHERS

@@ -11,13 +11,13 @@ import itertools
 import os
 import posixpath
 import threading
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from lsmsql.engine.storage.filesystem import Bytes, Lock
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from tests.proof.fault import KINDS, MUTATING, OTHERS, SYNCS, Crash, Fault, Operation
-from tests.proof.images import DIRECTORY, Image, Inode, Target, Unsynced
+from tests.proof.images import DIRECTORY, Image, Inode, Piece, Target, Unsynced
 
 __all__ = ["KINDS", "MUTATING", "OTHERS", "SYNCS", "Crash", "Fault", "FaultFile", "FaultFileSystem", "Operation", "crash_points", "fault_points"]
 
@@ -70,7 +70,7 @@ class FaultFile:
         try:
             with self._fs._during("sync", self.path) as operation:
                 if not self._fs._skips(operation) and not self._inode.lost:
-                    self._inode.synced = len(self._inode.data)
+                    self._inode.settle()
         except OSError:
             self._writable = self._syncable = False
             self._inode.lost = True  # The system has dropped the dirty pages and calls them clean.
@@ -89,6 +89,48 @@ class FaultFile:
         if self._open:
             self._open = False
             self._fs.open_files.remove(self)
+
+
+class FaultRandomAccessFile(FaultFile):
+    """An open file that is written anywhere."""
+
+    def __init__(self, fs: FaultFileSystem, path: str, inode: Inode) -> None:
+        super().__init__(fs, path, inode, True)
+        inode.written_anywhere()
+
+    def append(self, data: Bytes) -> None:
+        raise NotImplementedError
+
+    def read_cached(self, offset: int, size: int) -> bytes | None:
+        return None
+
+    def write_at(self, offset: int, buffers: Sequence[Bytes]) -> None:
+        """A failed one leaves half of its bytes, and takes nothing away: what it was to write is the caller's to forget."""
+        self._change(Piece("write", offset, b"".join(map(bytes, buffers))))
+
+    def preallocate(self, offset: int, size: int) -> None:
+        if offset + size > len(self._inode.data):
+            self._change(Piece("size", offset + size, b""))
+
+    def punch(self, offset: int, size: int) -> None:
+        self._change(Piece("punch", offset, bytes(max(0, min(size, len(self._inode.data) - offset)))))
+
+    def _change(self, piece: Piece) -> None:
+        self._require(self._writable)
+        inode = self._inode
+        before = bytes(inode.data), list(inode.pieces)
+
+        def tear() -> None:
+            if piece.kind == "write":
+                inode.change(Piece("write", piece.offset, piece.data[: len(piece.data) // 2]))
+
+        def mend() -> None:
+            inode.data, inode.pieces = bytearray(before[0]), before[1]
+            inode.synced = len(inode.data)
+
+        kind = {"write": "write_at", "size": "preallocate"}.get(piece.kind, piece.kind)
+        with self._fs._during(kind, self.path, f"{piece.offset} {len(piece.data)}", tear, mend):
+            inode.change(piece)
 
 
 class FaultFileSystem(MemoryFileSystem):
@@ -165,8 +207,7 @@ class FaultFileSystem(MemoryFileSystem):
                 if not isinstance(target, Inode):
                     return target
                 if id(target) not in copies:
-                    copies[id(target)] = Inode(target.prefix(len(target.data)), target.synced)
-                    copies[id(target)].lost = target.lost
+                    copies[id(target)] = target.copy()
                 return copies[id(target)]
 
             other._inodes.update((path, copied(inode)) for path, inode in self._inodes.items())  # type: ignore[misc]
@@ -257,6 +298,18 @@ class FaultFileSystem(MemoryFileSystem):
         self._step("open", path)
         self._node(self.absolute(path))
         return FaultFile(self, path, self._inodes[self.absolute(path)], False)
+
+    def open_random(self, path: str, *, create: bool = False, direct: bool = False) -> FaultRandomAccessFile:  # type: ignore[override]
+        if not create:
+            self._step("open", path)
+            self._node(self.absolute(path))
+            return FaultRandomAccessFile(self, path, self._inodes[self.absolute(path)])
+        with self._during("create", path):
+            name = self.absolute(path)
+            self._require_free(name)
+            inode = self._inodes[name] = Inode()
+            self._change(name, None, inode)
+        return FaultRandomAccessFile(self, path, inode)
 
     def read(self, path: str) -> bytes:
         self._step("read", path)

@@ -14,23 +14,97 @@ from typing import NamedTuple
 import xxhash
 
 from lsmsql.engine.storage.filesystem import Bytes
-from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem, Node
+from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem, Node, put
 
 PREFIXES_MAX = 4
+TEAR_BYTES = 512  # What a disk writes whole.
+SECTOR_BYTES = 4096
+
+
+class Piece:
+    """One change of a file that is written anywhere, until a sync makes it safe. kind: "write", "punch" or "size"."""
+
+    __slots__ = ("data", "kind", "offset")
+
+    def __init__(self, kind: str, offset: int, data: bytes) -> None:
+        self.kind, self.offset, self.data = kind, offset, data
+
+    @property
+    def options(self) -> tuple[str, ...]:
+        """What a power loss may leave of it, from nothing to all."""
+        if self.kind != "write" or len(self.data) <= TEAR_BYTES:
+            return "none", "all"
+        return ("none", "front", "back", "every other sector", "all") if len(self.data) > SECTOR_BYTES else ("none", "front", "back", "all")
+
+    def apply(self, room: bytearray, option: str) -> None:
+        middle = len(self.data) // 2 // TEAR_BYTES * TEAR_BYTES  # In the middle of a sector of 4 KiB, or wherever.
+        if option == "none":
+            return
+        if option == "front":
+            put(room, self.offset, self.data[:middle])
+        elif option == "back":
+            put(room, self.offset + middle, self.data[middle:])
+        elif option == "all":
+            put(room, self.offset, self.data)
+        else:
+            for start in range(0, len(self.data), 2 * SECTOR_BYTES):
+                put(room, self.offset + start, self.data[start : start + SECTOR_BYTES])
 
 
 class Inode(Node):
     """A file: `synced` bytes of it are safe. lost: a sync failed, so no later one can be trusted to write what it left.
 
-    data: bytes that others have too, until something is appended."""
+    data: bytes that others have too, until something is appended. Once a file is written anywhere, `durable` is what is safe of it, and
+    `pieces` are the changes since; `synced` then says nothing."""
 
-    __slots__ = ("_prefixes", "lost", "synced")
+    __slots__ = ("_prefixes", "durable", "lost", "pieces", "synced")
 
     def __init__(self, data: Bytes = b"", synced: int = 0) -> None:
         self.data = data if isinstance(data, bytes) else bytearray(data)  # type: ignore[assignment]
         self.synced = synced
         self.lost = False
         self._prefixes: dict[int, bytes] = {}
+        self.durable: bytes | None = None
+        self.pieces: list[Piece] = []
+
+    def written_anywhere(self) -> None:
+        """From now on changes are pieces."""
+        if self.durable is None:
+            self.durable = bytes(self.data[: self.synced])
+            rest = bytes(self.data[self.synced :])
+            self.pieces = [Piece("write", self.synced, rest)] if rest else []
+            self.data = bytearray(self.data)
+            self.synced = len(self.data)
+
+    def change(self, piece: Piece) -> None:
+        self.pieces.append(piece)
+        piece.apply(self.data, "all")
+        self.synced = len(self.data)
+        self._prefixes.clear()
+
+    def settle(self) -> None:
+        """What a sync does."""
+        if self.durable is not None:
+            self.durable = bytes(self.data)
+            self.pieces = []
+        self.synced = len(self.data)
+
+    def copy(self) -> Inode:
+        other = Inode(self.prefix(len(self.data)), self.synced)
+        other.lost, other.durable, other.pieces = self.lost, self.durable, list(self.pieces)
+        if self.durable is not None:
+            other.data = bytearray(other.data)
+        return other
+
+    def left(self, options: Mapping[int, str]) -> bytes:
+        """A file that is written anywhere, as a power loss leaves it. options: by the piece's id."""
+        assert self.durable is not None
+        if not self.pieces:
+            return self.durable
+        room = bytearray(self.durable)
+        for piece in self.pieces:
+            piece.apply(room, options[id(piece)])
+        return bytes(room)
 
     def append(self, data: Bytes) -> None:
         if isinstance(self.data, bytes):
@@ -95,8 +169,8 @@ class Tail(NamedTuple):
 class Choice(NamedTuple):
     """One thing that a power loss decides on its own. options: from lost to kept."""
 
-    subject: str | Inode
-    options: tuple[tuple[str, Target | Tail], ...]
+    subject: str | Inode | Piece
+    options: tuple[tuple[str, Target | Tail | str], ...]
 
 
 @dataclass(frozen=True)
@@ -131,6 +205,9 @@ class Unsynced:
                 targets = [lost, *(target for target in reversed(targets) if target is not lost)]
                 choices.append(Choice(path, tuple((target_name(target), target) for target in targets)))
         for path, inode in inodes.values():
+            for piece in inode.pieces:
+                what = f"of {piece.kind} {len(piece.data)} at {piece.offset} of {path}"
+                choices.append(Choice(piece, tuple((f"{option} {what}", option) for option in piece.options)))
             rest = len(inode.data) - inode.synced
             if rest:
                 tails = [Tail("none", inode.synced), Tail("half", inode.synced + rest // 2), Tail("all", len(inode.data))]
@@ -145,13 +222,17 @@ class Unsynced:
         """The files and directories that these picks leave."""
         targets: dict[str, Target] = dict(self.names) | dict.fromkeys(self.directories, DIRECTORY)
         tails: dict[int, Tail] = {}
+        pieces: dict[int, str] = {}
         for choice, pick in zip(choices, picks, strict=True):
             value = choice.options[pick][1]
             if isinstance(choice.subject, Inode):
                 assert isinstance(value, Tail)
                 tails[id(choice.subject)] = value
+            elif isinstance(choice.subject, Piece):
+                assert isinstance(value, str)
+                pieces[id(choice.subject)] = value
             else:
-                assert not isinstance(value, Tail)
+                assert not isinstance(value, Tail | str)
                 targets[choice.subject] = value
 
         def reachable(path: str) -> bool:
@@ -165,6 +246,8 @@ class Unsynced:
                 continue
             if isinstance(target, Directory):
                 directories.add(path)
+            elif target.durable is not None:
+                files[path] = target.left(pieces)
             else:
                 tail = tails.get(id(target))
                 kept = len(target.data) if tail is None else tail.kept
@@ -183,7 +266,7 @@ def describe(choices: list[Choice], picks: tuple[int, ...]) -> str:
     for choice, pick in zip(choices, picks, strict=True):
         if pick != len(choice.options) - 1:
             name = choice.options[pick][0]
-            told.append(name if isinstance(choice.subject, Inode) else f"{choice.subject} {name}")
+            told.append(f"{choice.subject} {name}" if isinstance(choice.subject, str) else name)
     return "; ".join(told) or "nothing lost"
 
 

@@ -293,9 +293,9 @@ def test_a_restart_loses_nothing_and_makes_nothing_durable() -> None:
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("persistent", [False, True])
 def test_any_call_can_be_made_to_fail(kind: str, persistent: bool) -> None:
-    fs = FaultFileSystem({"a": b"A", "r": b"R"}, ["d"])
+    fs = FaultFileSystem({"a": b"A", "r": b"R", "x": b"X"}, ["d"])
     names = iter(range(100))
-    file, reader = fs.create("w"), fs.open("a")
+    file, reader, anywhere = fs.create("w"), fs.open("a"), fs.open_random("x")
     calls: dict[str, Callable[[], object]] = {
         "create": lambda: fs.create(f"c{next(names)}"),
         "append": lambda: file.append(b"xy"),
@@ -304,6 +304,9 @@ def test_any_call_can_be_made_to_fail(kind: str, persistent: bool) -> None:
         "remove": lambda: fs.remove("a"),
         "sync_directory": lambda: fs.sync_directory("d"),
         "make_directory": lambda: fs.make_directory(f"d{next(names)}"),
+        "write_at": lambda: anywhere.write_at(0, [b"A"]),
+        "preallocate": lambda: anywhere.preallocate(0, anywhere._inode.synced + 1),  # type: ignore[attr-defined]
+        "punch": lambda: anywhere.punch(1, 1),
         "open": lambda: fs.open("a"),
         "read": lambda: (reader.read_at(0, 1), fs.read("a")),
         "list": lambda: fs.list("d"),

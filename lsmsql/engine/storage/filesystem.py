@@ -1,7 +1,7 @@
 """Files and directories as the engine sees them, and the real ones.
 
 Everything above asks a `FileSystem` for what it does to the world, so that tests can pass one that loses unsynced bytes,
-and a `:memory:` database one that has no disk. This is the only module that touches the operating system.
+and a `:memory:` database one that has no disk. With `random_access`, this is the only module that touches the operating system.
 """
 
 from __future__ import annotations
@@ -19,6 +19,7 @@ from typing import Protocol, TypeAlias
 
 from ...errors import LockedError, UsageError
 from .filenames import temporary_name
+from .random_access import OsRandomAccess, RandomAccess
 
 Bytes: TypeAlias = bytes | bytearray | memoryview
 """Anything whose items are single bytes."""
@@ -71,7 +72,7 @@ class File(Protocol):
         ...
 
 
-class FileSystem(Protocol):
+class FileSystem(RandomAccess, Protocol):
     """What the engine may do to files. Failures are OSError, of the subclass that `os` would raise."""
 
     @property
@@ -298,7 +299,7 @@ class OsFile:
             os.close(fd)
 
 
-class OsFileSystem:
+class OsFileSystem(OsRandomAccess):
     """The file system of the operating system. Paths are used as they are; see `FileSystem` for the contract."""
 
     def __init__(self) -> None:
@@ -321,12 +322,15 @@ class OsFileSystem:
     def create(self, path: str) -> OsFile:
         fd = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_APPEND | os.O_CLOEXEC, 0o644)
         try:
-            if not self._copy_on_write:  # While the file is empty: later the file system refuses it.
-                self.without_copy_on_write += _stop_copying(fd)
+            self._begin(fd)
         except BaseException:
             os.close(fd)
             raise
         return OsFile(path, fd, True, self._sync)
+
+    def _begin(self, fd: int) -> None:
+        if not self._copy_on_write:  # While the file is empty: later the file system refuses it.
+            self.without_copy_on_write += _stop_copying(fd)
 
     def open(self, path: str) -> OsFile:
         return OsFile(path, os.open(path, os.O_RDONLY | os.O_CLOEXEC), False, self._sync)

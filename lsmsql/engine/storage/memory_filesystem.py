@@ -7,9 +7,9 @@ import itertools
 import posixpath
 import threading
 import time
-from collections.abc import Hashable, Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
-from ...errors import LockedError
+from ...errors import LockedError, UsageError
 from .filesystem import Bytes, Lock
 
 _serials = itertools.count(1)
@@ -62,6 +62,37 @@ class MemoryFile:
 
     def close(self) -> None:
         self._node = None
+
+
+class MemoryRandomAccessFile(MemoryFile):
+    """An open file in memory that is written anywhere."""
+
+    __slots__ = ()
+
+    def __init__(self, path: str, node: Node) -> None:
+        super().__init__(path, node, True)
+
+    def read_cached(self, offset: int, size: int) -> bytes | None:
+        return self.read_at(offset, size)
+
+    def write_at(self, offset: int, buffers: Sequence[Bytes]) -> None:
+        put(self._opened().data, offset, b"".join(buffers))
+
+    def preallocate(self, offset: int, size: int) -> None:
+        put(self._opened().data, offset + size, b"")
+
+    def punch(self, offset: int, size: int) -> None:
+        data = self._opened().data
+        size = min(size, len(data) - offset)
+        if size > 0:
+            put(data, offset, bytes(size))
+
+
+def put(data: bytearray, offset: int, piece: Bytes) -> None:
+    """Overwrite bytes of a file, which grows as far as they reach, with zeros before them."""
+    if len(data) < offset:
+        data += bytes(offset - len(data))
+    data[offset : offset + len(piece)] = piece
 
 
 class MemoryFileSystem:
@@ -125,6 +156,15 @@ class MemoryFileSystem:
 
     def open(self, path: str) -> MemoryFile:
         return MemoryFile(path, self._node(self.absolute(path)), False)
+
+    def open_random(self, path: str, *, create: bool = False, direct: bool = False) -> MemoryRandomAccessFile:
+        if direct:
+            raise UsageError(f"{path}: a file system in memory has no direct I/O; open the database without it")
+        name = self.absolute(path)
+        if create:
+            self._require_free(name)
+            self._nodes[name] = Node()
+        return MemoryRandomAccessFile(path, self._node(name))
 
     def read(self, path: str) -> bytes:
         return bytes(self._node(self.absolute(path)).data)
