@@ -63,6 +63,7 @@ def test_the_frame_is_the_documented_one() -> None:
         ("DICTIONARY", 10),
         ("INDEX_PARTITION", 11),
         ("FILTER_PARTITION", 12),
+        ("SLOT_MAP", 13),
     ]
 
 

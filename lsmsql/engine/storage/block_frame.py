@@ -42,6 +42,7 @@ class FrameType(IntEnum):
     DICTIONARY = 10
     INDEX_PARTITION = 11
     FILTER_PARTITION = 12
+    SLOT_MAP = 13
 
 
 HEADER_BYTES = 40

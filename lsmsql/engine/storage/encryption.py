@@ -13,6 +13,7 @@ from __future__ import annotations
 import secrets
 import struct
 from collections.abc import Callable
+from copy import copy
 
 from cryptography.exceptions import InvalidTag
 from cryptography.hazmat.primitives.ciphers.aead import AESGCM
@@ -83,6 +84,14 @@ class FileCipher:
             if self._other_epoch is None:
                 raise KeyUnavailableError(f"the cipher of file {self.file_id} knows key epoch {self.epoch} only, not {epoch}")
             other = self._others[epoch] = self._other_epoch(self.file_id, epoch)
+        return other
+
+    def of_frame(self, frame_id: int) -> FileCipher:
+        """This very key, for the pieces of one frame of the blob file: they are bound to the frame's id, wherever in the file it lies.
+
+        Not to be asked for another epoch: ask this one with `at` first."""
+        other = copy(self)
+        other._prefix = _FILE.pack(self.database_id, frame_id)
         return other
 
     def seal(self, section: int, ordinal: int, codec: int, dictionary: int, plain: Bytes) -> bytes:

@@ -21,6 +21,9 @@ class FileKind(Enum):
     EVENT_LOG = "events-{:06d}"
     WAL = "{:06d}.wal"
     SSTABLE = "{:06d}.sst"
+    BLOBS = "BLOBS"
+    SLOT_MAP = "slots-{:06d}"
+    SLOT_LOG = "slotlog-{:06d}"
     TEMPORARY = "{}.tmp"
 
     @property
