@@ -101,8 +101,8 @@ class FaultRandomAccessFile(FaultFile):
     def append(self, data: Bytes) -> None:
         raise NotImplementedError
 
-    def read_cached(self, offset: int, size: int) -> bytes | None:
-        return None
+    def is_cached(self, offset: int) -> bool:
+        return False
 
     def write_at(self, offset: int, buffers: Sequence[Bytes]) -> None:
         """A failed one leaves half of its bytes, and takes nothing away: what it was to write is the caller's to forget."""

@@ -33,7 +33,7 @@ def test_what_is_written_anywhere_is_read_there(place) -> None:  # type: ignore[
     file.write_at(1, [b"x"])
     assert file.read_at(2 * SECTOR + 1, 4) == b"bcde" and file.read_at(0, 3) == b"\0x\0"
     assert file.read_at(2 * SECTOR + 4, 100) == b"ef" and file.read_at(1 << 40, 5) == b""
-    assert file.read_cached(2 * SECTOR, 2) in (b"ab", None)
+    assert isinstance(file.is_cached(2 * SECTOR), bool)
     assert file.size() == 2 * SECTOR + 6
     file.preallocate(0, 5 * SECTOR)
     assert file.size() == 5 * SECTOR and file.read_at(2 * SECTOR, 6) == b"abcdef"

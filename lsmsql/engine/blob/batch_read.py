@@ -1,5 +1,5 @@
-"""Many reads at once: one after another where the page cache has them, for then a thread only costs; by a few threads where the disk must be asked,
-which then works on several at a time."""
+"""Many reads at once, for whoever knows that they wait for the disk, which then works on several at a time. What is in the page cache is read faster
+one after another."""
 
 from __future__ import annotations
 
@@ -26,14 +26,10 @@ class BatchReader:
         """The bytes of every (offset, size), as `RandomAccessFile.read_at` gives them."""
         if self._threads == 1 or len(reads) < 2:
             return [self._file.read_at(offset, size) for offset, size in reads]
-        found = [self._file.read_cached(offset, size) for offset, size in reads]
-        missing = [place for place, data in enumerate(found) if data is None]
-        executor = self._started() if len(missing) > 1 else None
+        executor = self._started()
         if executor is None:
-            return [self._file.read_at(*place) if data is None else data for place, data in zip(reads, found, strict=True)]
-        for place, data in zip(missing, executor.map(lambda place: self._file.read_at(*reads[place]), missing), strict=True):
-            found[place] = data
-        return [data for data in found if data is not None]
+            return [self._file.read_at(offset, size) for offset, size in reads]
+        return list(executor.map(lambda place: self._file.read_at(*place), reads))
 
     def _started(self) -> ThreadPoolExecutor | None:
         with self._lock:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import threading
-from collections import OrderedDict
 
 from .value_frame import Directory
 
@@ -12,20 +11,15 @@ _OVERHEAD = 200  # Of an entry, beside the bytes of the directory.
 
 
 class DirectoryCache:
-    """Least recently used out first. Any thread. Who asks checks `rewrites`: a directory of an older image of the frame may be here."""
+    """The one that has been here longest goes first. Any thread. A directory belongs to one image of its frame: whoever asks holds its record to the
+    one in the slot map. get: the directory of a frame id, or None."""
 
     def __init__(self, bytes_max: int = CACHE_BYTES) -> None:
         self._bytes_max = bytes_max
         self._bytes = 0
-        self._found: OrderedDict[int, Directory] = OrderedDict()
+        self._found: dict[int, Directory] = {}
         self._lock = threading.RLock()
-
-    def get(self, frame_id: int) -> Directory | None:
-        with self._lock:
-            found = self._found.get(frame_id)
-            if found is not None:
-                self._found.move_to_end(frame_id)
-            return found
+        self.get = self._found.get
 
     def put(self, frame_id: int, directory: Directory) -> None:
         with self._lock:
@@ -33,8 +27,7 @@ class DirectoryCache:
             self._found[frame_id] = directory
             self._bytes += directory.size + _OVERHEAD
             while self._bytes > self._bytes_max:
-                _, oldest = self._found.popitem(last=False)
-                self._bytes -= oldest.size + _OVERHEAD
+                self.drop(next(iter(self._found)))
 
     def drop(self, frame_id: int) -> None:
         with self._lock:

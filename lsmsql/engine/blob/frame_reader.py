@@ -10,8 +10,8 @@ from typing import NamedTuple
 
 from ...errors import CorruptionError, KeyUnavailableError
 from ...parity_scheme import ParityScheme
-from ..storage.checksum import checksum128
-from ..storage.compression import Codec, decompress
+from ..storage.checksum import checksum128, xxh3_128_digest
+from ..storage.compression import Codec, decompress, quick_decompress
 from ..storage.dictionary import Dictionary
 from ..storage.encryption import FileCipher
 from ..storage.parity import Repairs, repair
@@ -19,7 +19,9 @@ from .directory_cache import DirectoryCache
 from .frame_record import FrameRecord
 from .frame_store import FrameStore, Read
 from .pointer import VALUE_BYTES_MAX
-from .value_frame import VALUE_SECTION, Directory, Entry, directory_bytes, parse_directory
+from .value_frame import ENTRY_BYTES, VALUE_SECTION, Directory, Entry, directory_bytes, parse_directory, unpack_entry
+
+_PROBES = 4
 
 Dictionaries = Callable[[int], Dictionary | None]
 
@@ -72,7 +74,7 @@ class FrameReader:
         """As `locate`, but None for a value that was left out."""
         record = self._store.record(frame_id)
         directory = self._cache.get(frame_id)
-        if directory is None or directory.rewrites != record.rewrites:
+        if directory is None or directory.record is not record:
             directory = self._directory(record)
             self._cache.put(frame_id, directory)
         try:
@@ -81,11 +83,37 @@ class FrameReader:
             raise self._damage(record, str(error)) from None
         return Located(record, directory, ordinal, entry) if entry.offset else None
 
+    def quick_value(self, frame_id: int, ordinal: int, raw_length: int) -> bytes | None:
+        """The value where that is simple: the directory is in memory, nothing is encrypted, damaged or reused meanwhile; else None. Needs no pin."""
+        store = self._store
+        reuses = store.reuses
+        record = store.record(frame_id)
+        directory = self._cache.get(frame_id)
+        if directory is None or directory.record is not record or not 0 <= ordinal < record.values:
+            return None
+        offset, stored_length, raw, codec, _, epoch, digest = unpack_entry(directory.entries, ordinal * ENTRY_BYTES)
+        if epoch or codec > 1 or raw != raw_length or not offset:
+            return None
+        data = store.read(record, offset, stored_length)
+        if xxh3_128_digest(data)[::-1] != digest or store.reuses != reuses:
+            return None
+        if codec:
+            return quick_decompress(data, raw_length)
+        return data if stored_length == raw_length == len(data) else None
+
     def value(self, frame_id: int, ordinal: int, raw_length: int) -> bytes:
         """The value, which the pointer says to be that long."""
         located = self.locate(frame_id, ordinal)
         entry = located.entry
         return self.raw(located, self.stored(located, self._store.read(located.record, entry.offset, entry.stored_length)), raw_length)
+
+    def are_cached(self, wanted: Sequence[tuple[int, int]]) -> bool:
+        """Whether reading these (frame id, ordinal) would not wait for the disk, by a look at a few of them."""
+        for frame_id, ordinal in wanted[:: -(-len(wanted) // _PROBES) or 1]:
+            located = self.locate(frame_id, ordinal)
+            if not self._store.is_cached(located.record, located.entry.offset):
+                return False
+        return True
 
     def values(self, wanted: Sequence[tuple[int, int, int]]) -> list[bytes]:
         """As `value`, of many (frame id, ordinal, raw length)."""

@@ -53,6 +53,11 @@ class FrameStore(Protocol):
         """For messages."""
         ...
 
+    @property
+    def reuses(self) -> int:
+        """Changes whenever places are about to be written again: what was looked up and read while it stayed the same is right without a pin."""
+        ...
+
     def reserve(self, count: int = 1) -> int:
         """The first of `count` consecutive frame ids that nobody else gets."""
         ...
@@ -73,8 +78,12 @@ class FrameStore(Protocol):
         """Bytes of a frame as they are on disk, checked by nobody; fewer than asked for only where the file ends."""
         ...
 
+    def is_cached(self, record: FrameRecord, offset: int) -> bool:
+        """Whether reading there would not wait for the disk, as far as anybody can tell."""
+        ...
+
     def read_many(self, reads: Sequence[Read]) -> list[bytes]:
-        """As `read`, many at once."""
+        """As `read`, several at a time: for reads that wait for the disk."""
         ...
 
     def pin(self) -> AbstractContextManager[object]:

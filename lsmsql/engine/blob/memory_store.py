@@ -17,6 +17,7 @@ class MemoryStore:
     """
 
     path = ":memory:"
+    reuses = 0
 
     def __init__(self, frames: dict[int, tuple[FrameRecord, bytes]] | None = None, next_id: int = 1) -> None:
         self._frames = dict(frames or {})
@@ -59,6 +60,9 @@ class MemoryStore:
 
     def read(self, record: FrameRecord, offset: int, size: int) -> bytes:
         return self._images[record][offset : offset + size]
+
+    def is_cached(self, record: FrameRecord, offset: int) -> bool:
+        return True
 
     def read_many(self, reads: Sequence[Read]) -> list[bytes]:
         return [self.read(*read) for read in reads]

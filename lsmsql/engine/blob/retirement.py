@@ -42,7 +42,8 @@ class Retirement:
     """Places on their way back to the allocator. Any thread.
 
     others_read: whether another process may be reading the file. It is asked after the change is durable, so that whoever begins later finds the
-    change. waiting_units: not free yet, though durably freed.
+    change. waiting_units: not free yet, though durably freed. reuses: how often places were given back: a reader who looked a place up and read it
+    while this stayed the same has read what was there, pin or no pin.
     """
 
     def __init__(self, others_read: Callable[[], bool]) -> None:
@@ -53,6 +54,7 @@ class Retirement:
         self._pinned: deque[tuple[int, list[Place]]] = deque()
         self._shared: list[Place] = []
         self.waiting_units = 0
+        self.reuses = 0
 
     def enter(self) -> int:
         with self._lock:
@@ -87,6 +89,7 @@ class Retirement:
                 self._shared += self._pinned.popleft()[1]
             if not self._shared or self._others_read():
                 return []
+            self.reuses += 1  # Before anybody can write there.
             places, self._shared = self._shared, []
             self.waiting_units -= sum(place.units for place in places)
             return places

@@ -96,7 +96,11 @@ class SlotMapLog:
         self._snapshot_bytes = 0
         self._writer: RecordLogWriter | None = None
         self.durable = durable
-        self.begin_generation()
+        try:
+            self.begin_generation()
+        except BaseException:
+            self.close()
+            raise
 
     @property
     def is_long(self) -> bool:

@@ -98,6 +98,10 @@ class SlotStore:
         self._relocations = 0
         self._error: BaseException | None = None
 
+    @property
+    def reuses(self) -> int:
+        return self._retirement.reuses
+
     def reserve(self, count: int = 1) -> int:
         with self._mutex:
             first, self._next_id = self._next_id, self._next_id + count
@@ -213,7 +217,10 @@ class SlotStore:
         return sorted(self._records.copy().values())
 
     def read(self, record: FrameRecord, offset: int, size: int) -> bytes:
-        return self._file.read_at((record.slot * SLOT_BYTES) + (record.unit * UNIT_BYTES) + offset, size)
+        return self._file.read_at(record[1] * SLOT_BYTES + record[2] * UNIT_BYTES + offset, size)  # slot, unit
+
+    def is_cached(self, record: FrameRecord, offset: int) -> bool:
+        return self._file.is_cached(record.offset + offset)
 
     def read_many(self, reads: Sequence[Read]) -> list[bytes]:
         return self._batches.read([(record.offset + offset, size) for record, offset, size in reads])

@@ -33,6 +33,7 @@ VALUE_SECTION = 0x40  # Section type of a sealed value: above the types of block
 _HEADER = struct.Struct("<IHHQ16sIIII")
 _ENTRY = struct.Struct("<IIIBBH16s")
 _LEFT_OUT = bytes(ENTRY_BYTES)
+unpack_entry = _ENTRY.unpack_from
 
 
 class Stored(NamedTuple):
@@ -93,25 +94,25 @@ def pack_frame(
 
 
 class Directory:
-    """The directory of a frame that has passed its check. dictionary: the id of the frame's, 0 for none; rewrites: as in its record."""
+    """The directory of a frame that has passed its check. record: of the image of the frame that it belongs to; entries: its bytes; dictionary: the
+    id of the frame's, 0 for none."""
 
-    __slots__ = ("_entries", "dictionary", "rewrites", "values")
+    __slots__ = ("dictionary", "entries", "record")
 
-    def __init__(self, entries: bytes, values: int, dictionary: int, rewrites: int) -> None:
-        self._entries = entries
-        self.values = values
+    def __init__(self, record: FrameRecord, entries: bytes, dictionary: int) -> None:
+        self.record = record
+        self.entries = entries
         self.dictionary = dictionary
-        self.rewrites = rewrites
 
     @property
     def size(self) -> int:
-        return len(self._entries)
+        return len(self.entries)
 
     def entry(self, ordinal: int) -> Entry:
         """ValueError if the frame has none of that number."""
-        if not 0 <= ordinal < self.values:
-            raise ValueError(f"the frame has {self.values} values, and no value {ordinal}")
-        return Entry._make(_ENTRY.unpack_from(self._entries, ordinal * ENTRY_BYTES))
+        if not 0 <= ordinal < self.record.values:
+            raise ValueError(f"the frame has {self.record.values} values, and no value {ordinal}")
+        return Entry._make(unpack_entry(self.entries, ordinal * ENTRY_BYTES))
 
 
 def directory_bytes(record: FrameRecord) -> int:
@@ -136,7 +137,7 @@ def parse_directory(data: Bytes, record: FrameRecord, database_id: bytes) -> Dir
     for offset, stored, _, _, zero, _, _ in _ENTRY.iter_unpack(entries):
         if zero or offset + stored > length or (offset and offset < size):
             raise ValueError("frame directory makes no sense")
-    return Directory(entries, values, dictionary, rewrites)
+    return Directory(record, entries, dictionary)
 
 
 assert _HEADER.size + 16 == HEADER_BYTES and _ENTRY.size == ENTRY_BYTES

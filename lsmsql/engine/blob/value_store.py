@@ -52,6 +52,7 @@ class ValueStore:
         self._cipher = blob_cipher(keyring)
         self._cache = DirectoryCache(cache_bytes)
         self._reader = FrameReader(store, database_id, self._cipher, dictionaries, self.repairs, self._cache)
+        self._quick_value = self._reader.quick_value
 
     def writer(
         self, *, codec: int = Codec.ZSTD, level: int = 1, dictionary: Dictionary | None = None, parity: ParityScheme | None = None
@@ -72,9 +73,14 @@ class ValueStore:
 
     def read(self, pointer: BlobPointer) -> bytes:
         """The value. CorruptionError, naming frame, value and place, if it is damaged beyond repair, or was collected."""
+        frame_id, ordinal, raw_length, _, stretch = pointer
+        if not stretch:
+            found = self._quick_value(frame_id, ordinal, raw_length)
+            if found is not None:
+                return found
         with self.frames.pin():
-            if not pointer.stretch:
-                return self._reader.value(pointer.frame_id, pointer.ordinal, pointer.raw_length)
+            if not stretch:
+                return self._reader.value(frame_id, ordinal, raw_length)
             return b"".join([read_stretch(self._reader.value, pointer, number) for number in range(len(pointer.frames))])
 
     def read_range(self, pointer: BlobPointer, offset: int, size: int) -> bytes:
@@ -83,9 +89,11 @@ class ValueStore:
             return read_range(self._reader.value, pointer, offset, size)
 
     def read_many(self, pointers: Sequence[BlobPointer]) -> list[bytes]:
-        """As `read`, of many, those that the disk must be asked for several at a time."""
+        """As `read`, of many; where the disk must be asked, several at a time."""
         with self.frames.pin():
             whole = [pointer for pointer in pointers if not pointer.stretch]
+            if self._reader.are_cached([(pointer.frame_id, pointer.ordinal) for pointer in whole]):
+                return [self.read(pointer) for pointer in pointers]
             found = iter(self._reader.values([(pointer.frame_id, pointer.ordinal, pointer.raw_length) for pointer in whole]))
             return [self.read(pointer) if pointer.stretch else next(found) for pointer in pointers]
 

@@ -7,6 +7,7 @@ from enum import IntEnum
 from weakref import WeakKeyDictionary
 
 import zstandard
+from zstandard import frame_content_size
 
 from ...errors import UsageError
 from .dictionary import Dictionary
@@ -105,6 +106,17 @@ def compress(raw: Bytes, codec: int, level: int = 1, dictionary: Dictionary | Le
     compressor = (_contexts.compressors.get(level) if codec == _ZSTD else None) or _compressor(level, dictionary)
     payload = compressor.compress(raw)
     return (codec, payload) if len(payload) < len(raw) else (_NONE, raw)
+
+
+def quick_decompress(payload: Bytes, raw_length: int) -> bytes | None:
+    """As `decompress` with Codec.ZSTD, for who has held the payload to its checksum; None where that says what is wrong."""
+    try:
+        if frame_content_size(payload) == raw_length and 0 < raw_length <= len(payload) * _RATIO_MAX:
+            raw: bytes = _contexts.decompressor.decompress(payload, allow_extra_data=False)
+            return raw if len(raw) == raw_length else None
+    except zstandard.ZstdError:
+        pass
+    return None
 
 
 def decompress(payload: Bytes, codec: int, raw_length: int, dictionary: Dictionary | Lead | None = None) -> bytes:

@@ -91,6 +91,7 @@ class FileCipher:
 
         Not to be asked for another epoch: ask this one with `at` first."""
         other = copy(self)
+        other.native = None
         other._prefix = _FILE.pack(self.database_id, frame_id)
         return other
 

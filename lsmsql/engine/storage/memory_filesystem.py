@@ -72,8 +72,8 @@ class MemoryRandomAccessFile(MemoryFile):
     def __init__(self, path: str, node: Node) -> None:
         super().__init__(path, node, True)
 
-    def read_cached(self, offset: int, size: int) -> bytes | None:
-        return self.read_at(offset, size)
+    def is_cached(self, offset: int) -> bool:
+        return True
 
     def write_at(self, offset: int, buffers: Sequence[Bytes]) -> None:
         put(self._opened().data, offset, b"".join(buffers))

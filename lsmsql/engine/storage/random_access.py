@@ -40,8 +40,8 @@ class RandomAccessFile(Protocol):
         """`size` bytes from `offset`; fewer only where the file ends. A size beyond the end of the file costs no memory."""
         ...
 
-    def read_cached(self, offset: int, size: int) -> bytes | None:
-        """As `read_at`, if that takes no waiting for the disk; None if it would, or nobody can tell."""
+    def is_cached(self, offset: int) -> bool:
+        """Whether the byte there is in memory, so that reading it would not wait for the disk; False too where nobody can tell."""
         ...
 
     def write_at(self, offset: int, buffers: Sequence[Bytes]) -> None:
@@ -101,15 +101,13 @@ class OsRandomAccessFile:
             data += rest
         return data
 
-    def read_cached(self, offset: int, size: int) -> bytes | None:
-        buffer = bytearray(size)
+    def is_cached(self, offset: int) -> bool:
         try:
-            count = os.preadv(self._fd, [buffer], offset, _NOWAIT)
+            return os.preadv(self._fd, [bytearray(1)], offset, _NOWAIT) == 1
         except OSError as error:
             if error.errno in (errno.EAGAIN, errno.EINVAL, *UNSUPPORTED):
-                return None
+                return False
             raise
-        return bytes(buffer) if count == size else None
 
     def write_at(self, offset: int, buffers: Sequence[Bytes]) -> None:
         left: list[Any] = list(buffers)
@@ -178,8 +176,8 @@ class OsDirectFile(OsRandomAccessFile):
                         break
             return room[offset - start : min(done, end - start)]
 
-    def read_cached(self, offset: int, size: int) -> bytes | None:
-        return None
+    def is_cached(self, offset: int) -> bool:
+        return False
 
     def write_at(self, offset: int, buffers: Sequence[Bytes]) -> None:
         length = sum(map(len, buffers))
