@@ -10,6 +10,7 @@ from concurrent.futures import ThreadPoolExecutor
 from ..storage.random_access import RandomAccessFile
 
 READ_THREADS = 8
+_LARGE_BYTES = 256 << 10  # From here on one read keeps a disk as busy as several do.
 
 
 class BatchReader:
@@ -24,7 +25,7 @@ class BatchReader:
 
     def read(self, reads: Sequence[tuple[int, int]]) -> list[bytes]:
         """The bytes of every (offset, size), as `RandomAccessFile.read_at` gives them."""
-        if self._threads == 1 or len(reads) < 2:
+        if self._threads == 1 or len(reads) < 2 or sum(size for _, size in reads) >= _LARGE_BYTES * len(reads):
             return [self._file.read_at(offset, size) for offset, size in reads]
         executor = self._started()
         if executor is None:

@@ -15,6 +15,8 @@ from .pointer import VALUE_BYTES_MAX, BlobPointer
 from .value_frame import ENTRY_BYTES, HEADER_BYTES, VALUE_SECTION, Stored, body_bytes_max, pack_frame, stretch_bytes
 
 BATCH_BYTES = 4 << 20  # of frames in memory before they are written
+_WHOLE_STRETCHES_MAX = 4  # A value that is read in ranges should not have to be decompressed far before them.
+_SAMPLE_BYTES = 32 << 10
 _OVERHEAD_MAX = 64  # of a value that is encrypted
 _STRETCHES_MAX = -(-VALUE_BYTES_MAX // 4096)
 
@@ -63,9 +65,13 @@ class ValueWriter:
         raw_length = len(value)
         if self._failed:
             raise UsageError("a write of this writer has failed before")
-        if raw_length > self.stretch:
-            return self.add_stream([value], raw_length)
-        codec, data = compress(value, self._codec, self._level, self._dictionary)
+        if raw_length <= self.stretch:
+            codec, data = compress(value, self._codec, self._level, self._dictionary)
+        else:
+            whole = self._compressed_to_fit(value)
+            if whole is None:
+                return self.add_stream([value], raw_length)
+            codec, data = whole
         if len(data) + ENTRY_BYTES + _OVERHEAD_MAX > self._room:
             self._close_frame()
         if not self._frame_id:
@@ -77,6 +83,18 @@ class ValueWriter:
         length = len(stored.data)
         self._room -= length + ENTRY_BYTES
         return BlobPointer(self._frame_id, ordinal, raw_length, length)
+
+    def _compressed_to_fit(self, value: Bytes) -> tuple[int, Bytes] | None:
+        """A value that is larger than a frame, compressed, if that makes it fit into one: then it is read at once. None for one that is to be cut."""
+        raw_length = len(value)
+        if not self._codec or raw_length > _WHOLE_STRETCHES_MAX * self.stretch:
+            return None
+        with memoryview(value) as view:  # Its beginning tells whether it is worth trying.
+            sample = compress(view[:_SAMPLE_BYTES], self._codec, self._level, self._dictionary)[1]
+        if len(sample) * raw_length > self.stretch * _SAMPLE_BYTES:
+            return None
+        codec, data = compress(value, self._codec, self._level, self._dictionary)
+        return (codec, data) if len(data) <= self.stretch else None
 
     def add_all(self, values: Iterable[Bytes]) -> list[BlobPointer]:
         return [self.add(value) for value in values]

@@ -65,6 +65,15 @@ def test_small_values_share_frames_and_large_ones_take_several(store: ValueStore
     assert store.statistics().frames == 5
 
 
+def test_a_value_that_compression_makes_fit_has_one_frame(store: ValueStore) -> None:
+    half = value(500_000, 1)
+    values = [half[:300_000] + bytes(300_000), bytes(1_900_000), bytes(3_000_000), bytes(40_000) + half + half[:200_000], half + bytes(100_000)]
+    pointers = store.write(values)
+    assert [pointer.stretch > 0 for pointer in pointers] == [True, False, True, True, True]  # The first begins as if it did not compress.
+    for pointer, expected in zip(pointers, values, strict=True):
+        assert store.read(pointer) == expected and store.read_range(pointer, 500_000, 9) == expected[500_000:500_009]
+
+
 def test_a_stream_is_written_and_read_a_frame_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     store = open_store(MemoryFileSystem(directories=[DIRECTORY]))
     largest = []
