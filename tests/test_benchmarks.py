@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import re
 from pathlib import Path
 
 import pytest
 
-from benchmarks import checksums, dictionaries, encryption, filters, memory, parity, report, run
+from benchmarks import autocommit, checksums, dictionaries, encryption, filters, memory, parity, report, run
 from benchmarks.adapters import SYSTEMS, load
 from benchmarks.adapters.sqlite import SQLite
 from benchmarks.data import Dataset
@@ -144,6 +145,22 @@ def test_wrong_answers_are_an_error(tmp_path: Path, adapter: type[SQLite], workl
             WORKLOADS[workload](session)
     finally:
         session.close()
+
+
+@needs_engine
+@pytest.mark.parametrize("rows", ["0", str(ROWS)])
+def test_single_inserts_are_compared_by_both_clocks(tmp_path: Path, capsys: pytest.CaptureFixture[str], rows: str) -> None:
+    assert autocommit.main(["-n", rows, "--inserts", "20", "--rounds", "3", "--directory", str(tmp_path)]) in (0, 1)
+    assert re.findall(r"^  (\w+): lsm .* ordinary .* ratio \d+\.\d\d ", capsys.readouterr().out, re.M) == ["wall", "thread"]
+
+
+def test_single_inserts_that_are_lost_are_an_error(tmp_path: Path) -> None:
+    system = SQLite(tmp_path)
+    autocommit.measure([system], 3, random.Random(1))
+    autocommit.check([system], 3)
+    with pytest.raises(WrongResult):
+        autocommit.check([system], 4)
+    system.close()
 
 
 def test_a_worker_that_fails_is_reported(tmp_path: Path) -> None:
