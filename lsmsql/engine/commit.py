@@ -13,10 +13,10 @@ from time import time_ns
 from ..errors import Error, UsageError
 from .background import Background, Inline
 from .generation import Generation
-from .kernel import Batch, Kind
+from .kernel import Batch, Kind, fill_record_header
 from .prepared import PreparedCommit
 from .storage.filesystem import Bytes
-from .storage.record_log import RecordKind
+from .storage.record_log import HEADER_BYTES, RecordKind
 from .upkeep import Upkeep
 from .version_line import VersionLine
 from .write_batch import add_operation
@@ -58,23 +58,22 @@ class CommitLine(WriteLine):
         """See WriteLine."""
         super().__init__(line, upkeep, worker, generation, previous, host_seqno)
         self._waiting: deque[_Request] = deque()
+        self._outcome = bytearray(HEADER_BYTES)
         self.groups = 0
 
     # The fast path: one operation, durability "normal", nobody waiting. `begin` is not called: between commits no record is open.
 
-    def put(self, tree: int, key: bytes, value: bytes) -> None:
-        self._one(tree, _VALUE, key, value)
-
     def delete(self, tree: int, key: bytes) -> None:
-        self._one(tree, _TOMBSTONE, key, b"")
+        self.put(tree, key, b"", _TOMBSTONE)
 
-    def _one(self, tree: int, kind: int, key: bytes, value: bytes) -> None:
+    def put(self, tree: int, key: bytes, value: bytes, kind: int = _VALUE) -> None:
         if not (self._slow or self._busy or type(key) is not bytes or type(value) is not bytes):
             with self._lock:  # Never by acquire(): an interrupt behind it would leave the lock held for good.
                 if not (self._slow or self._busy):
                     self._busy = True
                     try:
-                        arena, wal, seqno = self._arena, self._wal, self._published.seqno + 1
+                        arena, wal, published = self._arena, self._wal, self._published
+                        seqno = published.seqno + 1
                         try:
                             if not self._encrypted:
                                 record = arena.put_record(
@@ -89,7 +88,22 @@ class CommitLine(WriteLine):
                                 record = self._sealed(_COMMIT, seqno)
                         except BaseException as error:
                             self._reject(error)
-                        self._publish(record, seqno, "normal", tree)
+                        try:  # As `_publish` and wal.append, whose calls alone would be a tenth of all this.
+                            if wal.held:
+                                wal.append(record, 1)
+                            else:
+                                wal.write(record)
+                                wal.length += len(record)
+                                wal.ordinal += 1
+                            arena.index(seqno)
+                            if tree not in self._trees:
+                                self._meet((tree,))
+                        except BaseException as error:
+                            self._poison(error)
+                            raise
+                        self._previous = published.seqno = seqno
+                        if arena.full:
+                            self._slow = True
                         return
                     finally:
                         self._busy = False
@@ -202,14 +216,9 @@ class CommitLine(WriteLine):
             self._reject(error)
 
     def _publish(self, record: Bytes, seqno: int, durability: str, tree: int, others: Sequence[int] = ()) -> None:
-        arena, wal = self._arena, self._wal
+        arena = self._arena
         try:
-            if durability == "normal" and not wal.held:
-                wal.write(record)  # As wal.append, on the shortest way.
-                wal.length += len(record)
-                wal.ordinal += 1
-            else:
-                self._write(record, 1, durability)
+            self._write(record, 1, durability)
             arena.index(seqno)
             if tree not in self._trees or others:
                 self._meet((tree, *others))
@@ -322,7 +331,6 @@ class CommitLine(WriteLine):
     def _settle(self, prepared: PreparedCommit, kind: RecordKind) -> None:
         if kind is RecordKind.OUTCOME_COMMIT and not prepared.complete:
             raise UsageError("the commit was not prepared whole")
-        wal = self._wal
         failure: BaseException | None = None
         try:
             self.check()
@@ -331,7 +339,7 @@ class CommitLine(WriteLine):
                 if not fs.exists(prepared.journal):
                     fs.sync_directory(fs.join(self._line.directory, ".."))
             # Not synced: should it be lost, the host is asked, and says the same.
-            wal.append(wal.seal(kind, b"", wal.ordinal, prepared.seqno, self._previous, time_ns() // 1000), 1)
+            self._write(self._sealed_outcome(kind, prepared.seqno), 1, "normal")
         except BaseException as error:
             failure = error
         try:
@@ -343,6 +351,14 @@ class CommitLine(WriteLine):
         if failure is not None:
             self._poison(failure)
             raise failure
+
+    def _sealed_outcome(self, kind: RecordKind, seqno: int) -> Bytes:
+        """The record of an outcome, good until the next."""
+        wal = self._wal
+        if self._encrypted:
+            return wal.seal(kind, b"", wal.ordinal, seqno, self._previous, time_ns() // 1000)
+        fill_record_header(self._outcome, int(kind), 0, wal.id, wal.ordinal, seqno, self._previous, 0, time_ns() // 1000)
+        return self._outcome
 
     def _conclude(self, prepared: PreparedCommit, kind: RecordKind) -> None:
         """What an outcome means to this process. Again does no harm."""
@@ -356,4 +372,5 @@ class CommitLine(WriteLine):
         self._published.seqno = prepared.seqno
         self._prepared = None
         prepared.settled = True
-        self._settled.notify_all()
+        if self._waiters:
+            self._settled.notify_all()

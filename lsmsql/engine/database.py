@@ -178,8 +178,10 @@ class Database(Readable):
 
     def prepare(self, batch: WriteBatch, adopt: Callable[[PreparedCommit], None] | None = None) -> PreparedCommit:
         """Make a batch that is not empty durable, for a host to decide about; until then nobody else commits. adopt: see CommitLine.prepare."""
-        require_batch_of(self, batch)
-        return self._commits.prepare(batch.operations.payload(), tuple(batch.operations.trees()), adopt=adopt)
+        if type(batch) is not WriteBatch or batch.database is not self:
+            require_batch_of(self, batch)
+        operations = batch.operations
+        return self._commits.prepare(operations.payload(), tuple(operations.trees()), None, adopt)
 
     @property
     def host_seqno(self) -> int:
@@ -300,7 +302,8 @@ class Database(Readable):
     def _require_open(self) -> None:
         if self._closed:
             raise ClosedError(CLOSED)
-        self.instance.require_open()
+        if self.instance.closed:
+            self.instance.require_open()
 
     def __del__(self) -> None:
         if not self._closed and self.instance.users > 1:  # The last one's instance goes with it, and says so itself.

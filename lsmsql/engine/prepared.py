@@ -5,9 +5,9 @@ From PREPARE to its outcome the commit line is held: nobody else commits, and no
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from contextlib import suppress
+from threading import get_ident
 from typing import NamedTuple, Protocol
 
 from ..errors import HistoryError, LockedError, UsageError
@@ -73,7 +73,7 @@ class PreparedCommit:
         self._line = line
         self.seqno = seqno
         self.trees = trees
-        self.thread = threading.get_ident()
+        self.thread = get_ident()
         self.ask: Callable[[], int | None] | None = None
         self.complete = False
         self.journal = ""

@@ -38,6 +38,7 @@ class WriteLine:
         """previous: seqno of the last commit record in the line of WALs."""
         options = line.options
         self._line = line
+        self._edits = line.edits
         self._published: Published = line.published
         self._upkeep = upkeep
         self._worker = worker
@@ -45,6 +46,7 @@ class WriteLine:
         self._busy = False  # Whether its owner is in the middle of something.
         self._prepared: PreparedCommit | None = None  # It holds the line.
         self._settled = threading.Condition(self._lock)
+        self._waiters = 0  # for `_settled`: to notify nobody costs more than to seal a record
         self.host_seqno = host_seqno
         self._previous = previous
         self._refusal: Error | None = None
@@ -81,8 +83,8 @@ class WriteLine:
 
     def refuse_reentry(self) -> None:
         """UsageError for a write in the middle of another, or of an edit, on the same thread: it could never get the lock."""
-        if self._lock._is_owned() or self._line.edits._is_owned():  # type: ignore[attr-defined]
-            refuse_reentry(self._lock, self._line.edits)
+        if self._lock._is_owned() or self._edits._is_owned():  # type: ignore[attr-defined]
+            refuse_reentry(self._lock, self._edits)
 
     def admit(self, trees: Sequence[int], size: int = 0) -> None:
         """Look around before a commit of about `size` bytes into some trees: may it be, is there room, must it wait."""
@@ -110,7 +112,8 @@ class WriteLine:
             raise self._refusal
         if self._error is not None:
             raise Error(f"the database takes no more writes since one failed: {self._error!r}") from self._error
-        self._upkeep.check()
+        if self._upkeep.error is not None:
+            self._upkeep.check()
 
     def _wait_settled(self, done: Callable[[], bool] = bool) -> None:
         """Wait for the outcome of a prepared commit, or until `done`. LockedError when it does not come: the host may be stuck."""
@@ -119,10 +122,12 @@ class WriteLine:
             return
         timeout = 0.0 if prepared.thread == threading.get_ident() else self._line.options.lock_timeout
         self._busy = False  # Who waits is in the middle of nothing.
+        self._waiters += 1
         try:
             if not self._settled.wait_for(lambda: self._prepared is None or done(), timeout):
                 raise LockedError("a transaction of an SQL connection is prepared and not decided yet; end it by COMMIT or ROLLBACK")
         finally:
+            self._waiters -= 1
             self._busy = True
 
     def ask_again(self) -> None:
@@ -144,7 +149,11 @@ class WriteLine:
             prepared = self._prepared
             if prepared is None or prepared.seqno != seqno or prepared.thread == threading.get_ident():
                 return self.host_seqno >= seqno
-            self._settled.wait_for(lambda: self._prepared is not prepared, self._line.options.lock_timeout)
+            self._waiters += 1
+            try:
+                self._settled.wait_for(lambda: self._prepared is not prepared, self._line.options.lock_timeout)
+            finally:
+                self._waiters -= 1
             return self.host_seqno >= seqno
 
     def _reject(self, error: BaseException) -> NoReturn:
@@ -159,10 +168,16 @@ class WriteLine:
             self._line.touch()
 
     def _write(self, records: Bytes, count: int, durability: str) -> None:
+        wal = self._wal
         if durability == "off":
-            self._wal.hold(records, count)
+            wal.hold(records, count)
             return
-        self._wal.append(records, count)
+        if wal.held:
+            wal.append(records, count)
+        else:
+            wal.write(records)  # As wal.append, on the shortest way.
+            wal.length += len(records)
+            wal.ordinal += count
         if durability == "full":
             self._sync_all()
 
@@ -259,5 +274,6 @@ class WriteLine:
         """In the child of a fork: whoever held the lock is not there to release it."""
         self._lock = threading.RLock()
         self._settled = threading.Condition(self._lock)
+        self._waiters = 0
         self._busy = False
         self.refuse(ClosedError("opened before fork"))
