@@ -23,6 +23,7 @@ COMPILED_MODULES = (
     "lsmsql.bridge.index_info_cy",
     "lsmsql.bridge.key_cy",
     "lsmsql.bridge.lookup_cy",
+    "lsmsql.bridge.number_cy",
     "lsmsql.bridge.plan_cy",
     "lsmsql.bridge.row_cy",
     "lsmsql.bridge.row_writer_cy",

@@ -33,6 +33,9 @@ cdef extern from "sqlite3ext.h" nogil:
     ctypedef struct sqlite3_vtab_cursor:
         sqlite3_vtab* pVtab
 
+    ctypedef struct sqlite3_blob:
+        pass
+
     struct sqlite3_index_constraint:
         int iColumn
         unsigned char op
@@ -100,6 +103,11 @@ cdef extern from "sqlite3ext.h" nogil:
         const char* (*errmsg)(sqlite3*) noexcept nogil
         sqlite3_int64 (*last_insert_rowid)(sqlite3*) noexcept nogil
         int (*get_autocommit)(sqlite3*) noexcept nogil
+        int (*blob_open)(sqlite3*, const char*, const char*, const char*, sqlite3_int64, int, sqlite3_blob**) noexcept nogil
+        int (*blob_bytes)(sqlite3_blob*) noexcept nogil
+        int (*blob_read)(sqlite3_blob*, void*, int, int) noexcept nogil
+        int (*blob_write)(sqlite3_blob*, const void*, int, int) noexcept nogil
+        int (*blob_close)(sqlite3_blob*) noexcept nogil
         void* (*malloc64)(sqlite3_uint64) noexcept nogil
         void (*free)(void*) noexcept nogil
         int (*value_type)(sqlite3_value*) noexcept nogil

@@ -14,6 +14,7 @@ from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
 from cython.cimports.libc.string import memset
 from cython.cimports.lsmsql.bridge.errors_cy import Pending, failed, put_aside, put_back
 from cython.cimports.lsmsql.bridge.index_info_cy import IndexInfo, index_info
+from cython.cimports.lsmsql.bridge.number_cy import commit_number
 from cython.cimports.lsmsql.bridge.plan_cy import plans_free
 from cython.cimports.lsmsql.bridge.shape_cy import shape_fill, shape_free
 from cython.cimports.lsmsql.bridge.sqlite import SQLITE_CONSTRAINT, SQLITE_NOMEM, SQLITE_OK, SQLITE_VTAB_CONSTRAINT_SUPPORT
@@ -71,6 +72,7 @@ def _open(registration, db, count, words, create, vtab):
     except BaseException:
         _free(cython.address(new.base))
         raise
+    table.transaction.carried_out(commit_number(registration.api, db, arguments[1].encode()))
     vtab[0] = cython.address(new.base)
     return 0
 

@@ -13,14 +13,15 @@ batch. Rules that SQLite and APSW force (each has a test):
   change rolls its own statement back, and a statement that failed elsewhere (a user's function) is rolled back when the next one starts.
 - A read-only transaction has no methods called at all; the same hook notices its end.
 - An interrupt (Ctrl-C while SQLite syncs) is delivered as the next call from SQLite begins, and that call is lost: Commit, most likely. So the
-  hook also looks whether a transaction that was prepared has ended unseen; until then whoever is held up by it asks app.db.
+  hook also looks whether a transaction that was prepared has ended unseen; until then whoever is held up by it asks app.db. The bridge carries
+  such a call out, and needs no hook for that.
 """
 
 from __future__ import annotations
 
 from contextlib import suppress
 from functools import partial
-from typing import TYPE_CHECKING, Any, cast
+from typing import TYPE_CHECKING, Any, Protocol, cast
 
 import apsw
 
@@ -44,6 +45,14 @@ BATCH_BYTES_MAX = 256 << 20
 _ENTANGLED = "lsm: a function changed lsm tables while a statement changed them too; nothing of this transaction is kept"
 
 
+class NumberWriter(Protocol):
+    """The bridge's way to write a transaction's number into app.db."""
+
+    def write(self, number: int, committed: int, written: int | None) -> bool:
+        """False where `write_commit_number` is to find out why it cannot be."""
+        ...
+
+
 class Transaction:
     """Pending changes of one connection in one engine (`pending`), and the moment it reads at (`views`)."""
 
@@ -62,7 +71,8 @@ class Transaction:
         self._prepared: PreparedCommit | None = None  # from Sync to Commit or Rollback
         self._prepared_state: tuple[int, int] | None = None
         self._written: int | None = None  # the number that app.db has from this transaction
-        self._host_file = ""  # whose commit decides about it; empty for a database in memory
+        self._host_file: str | None = None  # whose commit decides about it; empty for a database in memory, None until it is looked up
+        self._number_writer: NumberWriter | None = None
         self._marks: list[tuple[int, int]] = []  # (level, place in the batch), outermost first
         self._statement: tuple[int, int] | None = None  # the mark of the statement that runs now, if it made one
         self._counts = (0, 0)  # SQLite's changes() and total_changes() when `_statement` was made
@@ -143,6 +153,11 @@ class Transaction:
     def reconnected(self) -> None:
         """The schema may have been attached anew since a table was last read: SQLite's data versions tell nothing any more."""
         self._snapshot = None
+        self._host_file = None
+
+    def carried_out(self, number_writer: NumberWriter) -> None:
+        """From now on SQLite's calls come by the bridge: each is carried out, whatever comes in between."""
+        self._number_writer = number_writer
 
     def end(self) -> None:
         """The database that this belonged to is not there any more."""
@@ -245,18 +260,22 @@ class Transaction:
             return
         if self._poison:
             raise UsageError(self._poison)
-        batch = self.pending.batch
-        if batch is None or not (len(batch) or self._prepared):
+        pending = self.pending
+        batch = pending.batch
+        if batch is None:
             return
-        state = batch.mark(), self.pending.serial
+        state = batch.operations.mark(), pending.serial
         if self._prepared is None:
+            if not state[0]:
+                return
             self._prepare(batch)
         elif state != self._prepared_state:
             self._prepared_state = None  # Should this fail, the next Sync tries again.
             self._prepared.replace(batch.operations.payload(), tuple(batch.operations.trees()))
         assert self._prepared is not None
         self._prepared_state = state
-        self._host_file = self.connection.db_filename(table.schema_name) or ""
+        if self._host_file is None:
+            self._host_file = self.connection.db_filename(table.schema_name) or ""
         try:
             self._write_number(self._prepared.seqno)
         except BaseException:  # Without it app.db cannot commit this, nor say that it has not.
@@ -275,7 +294,8 @@ class Transaction:
             if isinstance(error, LockedError):
                 raise busy(error) from error
             raise
-        self._hook()
+        if self._number_writer is None:
+            self._hook()
 
     def _adopt(self, prepared: PreparedCommit) -> None:
         prepared.ask = self._committed_if_over
@@ -284,6 +304,10 @@ class Transaction:
     def _write_number(self, number: int) -> None:
         """Write it into app.db. HistoryError when that was restored from a copy since the engine was opened: both must have committed the same."""
         committed = self.engine.host_seqno
+        writer = self._number_writer
+        if writer is not None and writer.write(number, committed, self._written):
+            self._written = number
+            return
         before = write_commit_number(self.connection, self._schema_name, number, (committed, self._written))
         if before not in (committed, self._written):
             Host(self._host_file or "this database in memory", before).require_agreement(self.engine.path, committed)

@@ -16,6 +16,7 @@ import pytest
 
 from lsmsql._compiled import bridge_module
 from lsmsql.connection import Connection, connect
+from lsmsql.errors import CorruptionError
 from lsmsql.vtab.cursor_cy import Cursor
 from lsmsql.vtab.module import Module
 from lsmsql.vtab.table import Table
@@ -33,6 +34,66 @@ def db() -> Iterator[Connection]:
 
 class OwnError(Exception):
     """What nobody else raises."""
+
+
+@pytest.fixture
+def in_file(tmp_path: Path) -> Iterator[Connection]:
+    connection = connect(str(tmp_path / "app.db"))
+    connection.execute("CREATE VIRTUAL TABLE t USING lsm(k INTEGER PRIMARY KEY); INSERT INTO t VALUES (1)")
+    yield connection
+    connection.close()
+
+
+def number_of(connection: Connection) -> int:
+    return int.from_bytes(connection.execute("SELECT value FROM _lsmsql WHERE id = 1").get, "little")
+
+
+def writer_of(connection: Connection) -> Any:
+    """How the bridge writes the number of a transaction."""
+    return connection.session.transaction(connection.engine, "main")._number_writer
+
+
+def test_the_number_is_written_where_an_expected_one_is_found(in_file: Connection) -> None:
+    before, writer = number_of(in_file), writer_of(in_file)
+    with in_file:
+        assert writer.write(1 << 40, before, None) and number_of(in_file) == 1 << 40
+        assert writer.write(7, before, 1 << 40) and number_of(in_file) == 7
+        assert writer.write(before, 7, None) and number_of(in_file) == before
+    in_file.execute("INSERT INTO t VALUES (2)")
+    assert number_of(in_file) == in_file.engine.host_seqno > before
+
+
+def test_another_number_stays(in_file: Connection) -> None:
+    before, writer = number_of(in_file), writer_of(in_file)
+    with in_file:
+        assert not writer.write(7, before + 1, None) and not writer.write(7, before + 1, before + 2)
+        assert number_of(in_file) == before
+
+
+@pytest.mark.parametrize(
+    "damage",
+    [
+        "UPDATE _lsmsql SET value = zeroblob(9) WHERE id = 1",
+        "UPDATE _lsmsql SET value = 12345678 WHERE id = 1",
+        "DELETE FROM _lsmsql WHERE id = 1",
+        "DROP TABLE _lsmsql",
+    ],
+)
+def test_a_number_that_cannot_be_written_is_left_to_who_says_why(in_file: Connection, damage: str) -> None:
+    writer = writer_of(in_file)
+    in_file.execute(damage)
+    with in_file:
+        assert not writer.write(7, 0, None)
+    with pytest.raises(CorruptionError, match="number of the last transaction"):
+        in_file.execute("INSERT INTO t VALUES (2)")
+
+
+def test_a_number_is_not_written_outside_of_what_may_be_written(in_file: Connection) -> None:
+    before, writer = number_of(in_file), writer_of(in_file)
+    in_file.pragma("query_only", True)
+    assert not writer.write(before, before, None)
+    in_file.pragma("query_only", False)
+    assert number_of(in_file) == before
 
 
 def failing(*_: object, **__: object) -> Any:
