@@ -4,6 +4,7 @@ A map of the package:
 
     connect(path)       an apsw.Connection with lsm tables                      connection.py
     open(path)          the engine alone: named trees of bytes                  engine/database.py, engine/reader.py
+    repair(path)        a manifest made anew from tables and WALs               engine/repair.py
     Options             how an engine behaves, saved with the data              options.py
     Error and below     every error raised on purpose                           errors.py
 
@@ -21,6 +22,7 @@ from typing import Literal, overload
 from .connection import Connection, connect
 from .engine.database import Database, FileSystem
 from .engine.reader import ReadOnlyDatabase
+from .engine.repair import RepairReport, repair
 from .errors import ClosedError, ConflictError, CorruptionError, Error, HistoryError, KeyUnavailableError, LockedError, UsageError
 from .options import Options
 
@@ -36,9 +38,11 @@ __all__ = [
     "LockedError",
     "Options",
     "ReadOnlyDatabase",
+    "RepairReport",
     "UsageError",
     "connect",
     "open",
+    "repair",
 ]
 
 

@@ -36,7 +36,8 @@ class Options:
         durability      what a commit waits for: "full" fdatasync, "normal" write(), "off" neither
         sync_mode       how files are synced: "data" fdatasync; "all" fsync, times of change too; "full" F_FULLFSYNC, where the system has it
         copy_on_write   False switches it off for new files where the file system has it (Btrfs), and with it that file system's own checksums
-        recovery        what opening does with a damaged WAL: "absolute", "tolerate_tail", "point_in_time", "skip_corrupt"
+        recovery        what opening does with a damaged WAL or event log of the manifest: "absolute", "tolerate_tail", "point_in_time",
+                        "skip_corrupt" (of an event log the last two are the same)
         lock_timeout    how long to wait for another process to let go of the directory
         background      flush and compact on threads of their own; False does that work inside the writing call
     Performance
@@ -86,6 +87,7 @@ class Options:
         l0_tables       L0 tables that start a compaction;  l0_slowdown, l0_stop: tables at which writers are slowed, stopped
         level_bytes     size of L1;  level_ratio: each further level is that many times larger
         manifest_bytes  event log size at which a new manifest snapshot is written
+        manifest_mirror  whether the footer of each of its two copies stands in its first 4 KiB as well as at its end
     """
 
     durability: str = "full"
@@ -127,6 +129,7 @@ class Options:
     level_bytes: int = 256 * MIB
     level_ratio: int = 10
     manifest_bytes: int = 1 * MIB
+    manifest_mirror: bool = True
 
     def __post_init__(self) -> None:
         self._one_of("durability", DURABILITIES)
@@ -157,7 +160,7 @@ class Options:
             self._between(name, low, high)
         if 0 < self.dictionary_bytes < 256:
             raise UsageError(f"option dictionary_bytes must be 0 or at least 256, not {self.dictionary_bytes!r}")
-        for name in ("background", "copy_on_write", "paranoid"):
+        for name in ("background", "copy_on_write", "paranoid", "manifest_mirror"):
             if not isinstance(getattr(self, name), bool):
                 raise UsageError(f"option {name} must be True or False, not {getattr(self, name)!r}")
         if self.filter_layout == "partitioned" and self.index != "partitioned":

@@ -9,13 +9,14 @@ from collections.abc import Sequence
 import apsw
 
 from ..errors import Error
-from . import repair, sstable
+from . import manifest, repair, sstable
 
 
 def parser() -> argparse.ArgumentParser:
     """Of the whole command line."""
     top = argparse.ArgumentParser(prog="lsmsql", description="Look after SQLite databases with lsm tables.")
     commands = top.add_subparsers(dest="command", required=True, metavar="COMMAND")
+    manifest.add_to(commands)
     repair.add_to(commands)
     sstable.add_to(commands)
     return top

@@ -36,7 +36,7 @@ def add_to(commands: Any) -> None:
 
 def run(options: argparse.Namespace) -> int:
     """Exit code 0 when everything that was read is whole, 1 when something had to be repaired or could not be shown."""
-    dump = open_dump(options.file, options.key or environ.get(KEY_VARIABLE))
+    dump = open_dump(options.file, key_given(options))
     try:
         options.shower(dump, options)
     except IndexError as error:
@@ -48,6 +48,11 @@ def run(options: argparse.Namespace) -> int:
     for _, offset in dump.repairs.places:
         print(f"lsmsql sstable: {dump.path} at byte {offset}: damaged, and read by its parity or its mirror", file=sys.stderr)
     return 1 if dump.damage or dump.repairs.places else 0
+
+
+def key_given(options: argparse.Namespace) -> str | None:
+    """The passphrase, from the command line or the environment."""
+    return options.key or environ.get(KEY_VARIABLE)
 
 
 def show_properties(dump: TableDump, options: argparse.Namespace) -> None:

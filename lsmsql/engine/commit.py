@@ -75,14 +75,11 @@ class CommitLine(WriteLine):
                         arena, wal, published = self._arena, self._wal, self._published
                         seqno = published.seqno + 1
                         try:
+                            now = time_ns() // 1000
                             if not self._encrypted:
-                                record = arena.put_record(
-                                    tree, kind, key, value, _COMMIT, wal.id, wal.ordinal, seqno, self._previous, time_ns() // 1000
-                                )
+                                record = arena.put_record(tree, kind, key, value, _COMMIT, wal.id, wal.ordinal, seqno, self._previous, now)
                             elif len(value) <= _SEALED_BY_KERNEL_MAX:
-                                record = arena.put_sealed(
-                                    tree, kind, key, value, _COMMIT, wal.cipher, wal.ordinal, seqno, self._previous, time_ns() // 1000
-                                )
+                                record = arena.put_sealed(tree, kind, key, value, _COMMIT, wal.cipher, wal.ordinal, seqno, self._previous, now)
                             else:
                                 arena.add(tree, key, kind, value)
                                 record = self._sealed(_COMMIT, seqno)
@@ -102,6 +99,8 @@ class CommitLine(WriteLine):
                             self._poison(error)
                             raise
                         self._previous = published.seqno = seqno
+                        if now >= self._times.due:
+                            self._times.note(seqno, now)
                         if arena.full:
                             self._slow = True
                         return
@@ -208,10 +207,11 @@ class CommitLine(WriteLine):
     def _sealed(self, kind: int, seqno: int) -> Bytes:
         """The arena's open record as it goes to the WAL, good until the next."""
         arena, wal = self._arena, self._wal
+        self._sealed_at = now = time_ns() // 1000
         try:
             if self._encrypted:
-                return wal.seal(kind, arena.payload(), wal.ordinal, seqno, self._previous, time_ns() // 1000)
-            return arena.seal(kind, wal.id, wal.ordinal, seqno, self._previous, time_ns() // 1000)  # type: ignore[no-any-return]
+                return wal.seal(kind, arena.payload(), wal.ordinal, seqno, self._previous, now)
+            return arena.seal(kind, wal.id, wal.ordinal, seqno, self._previous, now)  # type: ignore[no-any-return]
         except BaseException as error:
             self._reject(error)
 
@@ -227,6 +227,8 @@ class CommitLine(WriteLine):
             raise
         self._previous = seqno
         self._published.seqno = seqno  # From here on everyone sees the commit, all of it.
+        if self._sealed_at >= self._times.due:  # As `_note_time`, without the call.
+            self._times.note(seqno, self._sealed_at)
         if arena.full:
             self._slow = True
 
@@ -255,6 +257,7 @@ class CommitLine(WriteLine):
             self._poison(error)
             raise
         self._previous = published.seqno = previous
+        self._note_time(previous, now)
         self.groups += 1
         if arena.full:
             self._slow = True
@@ -369,6 +372,8 @@ class CommitLine(WriteLine):
             self._previous = self.host_seqno = prepared.seqno
         else:
             self._arena.abandon()
+        if kind is RecordKind.OUTCOME_COMMIT and self._published.seqno < prepared.seqno:
+            self._note_time(prepared.seqno, time_ns() // 1000)
         self._published.seqno = prepared.seqno
         self._prepared = None
         prepared.settled = True

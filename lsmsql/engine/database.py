@@ -120,20 +120,29 @@ class Database(Readable):
     def _tree(self, name: str, create: bool, writable: bool, schema: str = "") -> Tree:
         self._require_open()
         refuse_reentry(self._naming)
+        if create and self._tree_id(name) is None:
+            self._create_tree(name, schema)
         with self._naming:
             tree = self._trees.get((name, writable))
             if tree is not None:
                 return tree
             tree_id = self._tree_id(name)
             if tree_id is None:
-                if not create:
-                    raise UsageError(f"there is no tree {name!r}")
-                self._commits.check()
-                tree_id = self._version.next_tree_id
-                self._edit(VersionEdit(trees_created=((tree_id, name),), schemas_set=((tree_id, schema),) if schema else ()))
+                raise UsageError(f"there is no tree {name!r}")
             writer = self._commits if writable else Refusal(f"tree {name!r} belongs to SQL: write to it through its table")
             tree = self._trees[name, writable] = Tree(self, self._published, tree_id, name, writer)
             return tree
+
+    def _create_tree(self, name: str, schema: str) -> None:
+        """Make a tree, unless somebody was quicker. Also while a commit is prepared: SQL makes tables in the middle of transactions."""
+        with self._commits.held(undecided=True), self._naming:
+            self._commits.check()
+            if self._tree_id(name) is not None:
+                return
+            tree_id = self._version.next_tree_id
+            edit = VersionEdit(trees_created=((tree_id, name),), schemas_set=((tree_id, schema),) if schema else ())
+            self._commits.note_trees(edit)
+            self._edit(edit)
 
     def _edit(self, edit: VersionEdit) -> None:
         try:
@@ -149,13 +158,15 @@ class Database(Readable):
             tree_id = self._tree_id(name)
             if tree_id is None:
                 raise UsageError(f"there is no tree {name!r}")
+            edit = VersionEdit(trees_dropped=(tree_id,))
+            self._commits.note_trees(edit)
             # Before the drop is durable: a power loss must not take a commit that has moved the tree's rows elsewhere.
             self._commits.sync()
             for writable in (False, True):
                 tree = self._trees.pop((name, writable), None)
                 if tree is not None:
                     tree.refuse_writes(f"tree {name!r} was dropped")
-            self._edit(VersionEdit(trees_dropped=(tree_id,)))
+            self._edit(edit)
 
     # Writing.
 
@@ -252,7 +263,10 @@ class Database(Readable):
     def release(self, name: str) -> None:
         """Give up a named snapshot; its history goes with the next compactions. UsageError if there is none."""
         self._require_open()
+        require_name(name)
         self._commits.check()
+        if name not in self._version.snapshots:
+            raise UsageError(f"there is no snapshot {name!r} to release")
         self._edit(VersionEdit(snapshots_released=(name,)))
 
     # Upkeep.

@@ -28,7 +28,7 @@ def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace
             if tree_id in version.trees:  # Dropped trees leave their entries behind.
                 records += _flush_tree(line, generation, tree_id, floor, retained, pace)
         if records:
-            line.fs.sync_directory(line.directory)  # Before the edit: a table that the manifest names and that is missing is corruption.
+            line.sync_directory()  # Before the edit: a table that the manifest names and that is missing is corruption.
         opened = line.open_tables(tuple(records))
     except BaseException:
         for record in records:  # Nothing names them. After the edit below nobody could know that, and recovery decides.
@@ -37,7 +37,12 @@ def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace
         raise
     added = tuple(records)
     edit = VersionEdit(
-        added=added, wals_removed=(generation.wal.id,), floor=floor, last_seqno=generation.last_seqno, host_seqno=generation.host_seqno
+        added=added,
+        wals_removed=(generation.wal.id,),
+        floor=floor,
+        last_seqno=generation.last_seqno,
+        host_seqno=generation.host_seqno,
+        times=tuple(generation.times.points),
     )
     line.install(edit, opened, retire=generation)
     generation.wal.close()
@@ -49,7 +54,7 @@ def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace
 def _flush_tree(
     line: VersionLine, generation: Generation, tree_id: int, floor: int, retained: list[int], pace: Callable[[int], None] | None
 ) -> list[TableRecord]:
-    sink = line.table_sink(line.version, tree_id, 0, pace)
+    sink = line.table_sink(line.version, tree_id, 0, pace, max(generation.host_seqno, line.version.host_seqno))
     stream = table_stream(
         [generation.arena.memtable(tree_id)],
         line.options,

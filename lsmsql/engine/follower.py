@@ -67,13 +67,13 @@ class Follower:
     published: Published
     moments: HeldMoments
 
-    def __init__(self, fs: FileSystem, directory: str, manifest: ManifestReader, keyring: Keyring | None, options: Options) -> None:
+    def __init__(self, fs: FileSystem, directory: str, manifest: ManifestReader, keyring: Keyring | None, options: Options, repairs: Repairs) -> None:
         self.fs = fs
         self.directory = directory
         self.keyring = keyring
         self.options = options
         self.cache = BlockCache(options.cache_bytes)
-        self.repairs = Repairs()
+        self.repairs = repairs
         self.lock = threading.RLock()
         self.trees: WeakValueDictionary[str, Tree] = WeakValueDictionary()
         self.host_seqno = self.refreshes = self.opened = 0
@@ -94,11 +94,12 @@ class Follower:
         to decide it. UsageError when there is no database. Other errors as those of recovery."""
         current = _find_current(fs, directory)
         keyring = open_keyring(fs, directory, current.encrypted, key)
-        manifest = ManifestReader(fs, directory, keyring)
+        repairs = Repairs()
+        manifest = ManifestReader(fs, directory, keyring, repairs)
         follower: Follower | None = None
         try:
             manifest.advance()
-            follower = cls(fs, directory, manifest, keyring, options or saved_options(fs, directory, manifest.options_text))
+            follower = cls(fs, directory, manifest, keyring, options or saved_options(fs, directory, manifest.options_text), repairs)
             follower._catch_up(first=True)
             if host is None:
                 follower._require_decided()

@@ -11,7 +11,7 @@ from .manifest.version import NO_TABLES, Levels
 from .manifest.version_edit import VersionEdit
 from .sstable.writer import TableSink, UnfinishedTable, begin_tables, discard_tables, finish_tables, table_stream
 from .upkeep import Upkeep
-from .version_line import VersionLine
+from .version_line import VersionLine, now_us
 
 
 def ingest(line: VersionLine, commits: CommitLine, upkeep: Upkeep, tree_id: int, rows: Iterable[tuple[bytes, bytes]]) -> int:
@@ -58,10 +58,10 @@ def _finish(line: VersionLine, commits: CommitLine, upkeep: Upkeep, begun: list[
         alone += map(upkeep.compacting.acquire, (False,))
         level = _level_for(_levels(line, sink.tree_id), _ranges(begun)) if True in alone else 0
         records = tuple(finish_tables(begun, replace(sink, level=level), seqno))
-        line.fs.sync_directory(line.directory)  # Before the edit that names them.
+        line.sync_directory()  # Before the edit that names them.
         opened = line.open_tables(records)
         begun.clear()  # From here on a failure leaves it open whether the edit is durable, so the files stay for recovery to judge.
-        commits.publish_with(seqno, lambda: line.install(VersionEdit(added=records, last_seqno=seqno), opened))
+        commits.publish_with(seqno, lambda: line.install(VersionEdit(added=records, last_seqno=seqno, times=((seqno, now_us()),)), opened))
     finally:
         if True in alone:
             upkeep.compacting.release()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import threading
 import weakref
 from collections.abc import Iterable
@@ -9,12 +10,16 @@ from collections.abc import Iterable
 from .kernel import Table
 from .read_state import LiveVersion
 from .sstable.reader import close_table
+from .storage.filenames import FileKind, parse_file_name
 from .storage.filesystem import FileSystem
 
 
 class ObsoleteFiles:
     """removed: files removed so far. A file that cannot be removed is tried again at every `collect`; after a crash the next opening of
-    the database removes it as an orphan."""
+    the database removes it as an orphan.
+
+    departed: file ids of what no version names any more and may still be found, now or after a power loss that undoes its removal. Every table
+    written meanwhile names them (Properties.obsolete), so that no rebuilt manifest takes them in. Changed and read in single steps."""
 
     def __init__(self, fs: FileSystem) -> None:
         self._fs = fs
@@ -22,6 +27,8 @@ class ObsoleteFiles:
         self._live: weakref.WeakSet[LiveVersion] = weakref.WeakSet()
         self._tables: dict[int, tuple[str, Table]] = {}
         self._paths: list[str] = []
+        self.departed: set[int] = set()
+        self._unlinked: set[int] = set()  # of those: removed, but not durably
         self.removed = 0
 
     def watch(self, live: LiveVersion) -> None:
@@ -37,6 +44,26 @@ class ObsoleteFiles:
         """A file that nobody reads."""
         with self.lock:
             self._paths.append(path)
+
+    def depart(self, file_ids: Iterable[int]) -> None:
+        """Note ids whose files no version names from here on."""
+        self.departed.update(file_ids)
+
+    def discarded(self, file_id: int) -> None:
+        """Note a file that was given up and removed before any version named it."""
+        self.departed.add(file_id)
+        self._unlinked.add(file_id)
+
+    def listed(self) -> tuple[int, ...]:
+        """What has departed, ascending."""
+        return tuple(sorted(self.departed.copy()))
+
+    def sync_directory(self, directory: str) -> None:
+        """Sync it, and with it every removal so far."""
+        gone = tuple(self._unlinked)
+        self._fs.sync_directory(directory)
+        self._unlinked.difference_update(gone)
+        self.departed.difference_update(gone)
 
     @property
     def waiting(self) -> int:
@@ -64,6 +91,9 @@ class ObsoleteFiles:
         except OSError:
             return False  # Not fatal: the manifest does not name it, so it costs space only.
         self.removed += 1
+        parsed = parse_file_name(re.split(r"[\\/]", path)[-1])
+        if parsed is not None and parsed.kind in (FileKind.SSTABLE, FileKind.WAL):
+            self.discarded(parsed.number)
         return True
 
     def close_tables(self) -> None:

@@ -2,12 +2,17 @@
 
 from __future__ import annotations
 
+from bisect import bisect_right
+from datetime import datetime
+from operator import itemgetter
+from time import time_ns
 from types import TracebackType
 from typing import Self
 
 from ..errors import HistoryError, UsageError
 from ..options import Options
 from .arguments import of_one_directory
+from .manifest.time_points import INTERVAL_US, ordered
 from .manifest.version import Version
 from .read_state import Published
 from .read_view import Pinning, ReadView, View
@@ -85,6 +90,27 @@ class Readable:
             raise UsageError(f"a moment is a view, a snapshot, its name or a seqno, not {type(moment).__name__}")
         return self.read_view(moment), True
 
+    def seqno_at(self, moment: datetime | float) -> int:
+        """The newest commit that is known to have been made by a time: a datetime with a time zone, or seconds since the Unix epoch.
+
+        Never one made later; one made less than a second earlier may be missing, and the longer ago the more: a 64th of the time since.
+        HistoryError for a time in the future, or before anything that is known. Reading at it is another matter: see `read_view`."""
+        self._require_open()
+        time_us = _microseconds(moment)
+        seqno, state = self._published.now()
+        if time_us > time_ns() // 1000:
+            raise HistoryError(f"{moment} lies in the future")
+        generations = reversed(state.generations)
+        points = ordered([*state.version.times, *(point for generation in generations for point in tuple(generation.times.points))])
+        found = bisect_right(points, time_us, key=itemgetter(1))
+        if not found:
+            if seqno == 0 or (points and points[0][0] <= 1):
+                return 0
+            raise HistoryError(f"it is not known which commits had been made by {moment}")
+        if found == len(points) and time_us >= points[-1][1] + INTERVAL_US:
+            return seqno  # Whatever has come since was within a second.
+        return min(points[found - 1][0], seqno)
+
     def snapshots(self) -> dict[str, int]:
         """The named snapshots and their seqnos."""
         self._require_open()
@@ -95,3 +121,14 @@ class Readable:
 
     def __exit__(self, _kind: type[BaseException] | None, _error: BaseException | None, _trace: TracebackType | None) -> None:
         self.close()
+
+
+def _microseconds(moment: datetime | float) -> int:
+    """Since the Unix epoch."""
+    if isinstance(moment, datetime):
+        if moment.tzinfo is None:
+            raise UsageError(f"a time needs its time zone: {moment!r}")
+        return round(moment.timestamp() * 1_000_000)
+    if isinstance(moment, bool) or not isinstance(moment, (int, float)) or not abs(moment) < 1 << 40:
+        raise UsageError(f"a time is a datetime or seconds since the Unix epoch, not {moment!r}")
+    return round(moment * 1_000_000)

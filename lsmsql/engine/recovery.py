@@ -12,6 +12,7 @@ from ..errors import CorruptionError, UsageError
 from ..options import Options
 from .generation import Generation
 from .kernel import BlockCache, Table
+from .manifest.advice import REBUILD
 from .manifest.current import read_current
 from .manifest.manifest import Manifest
 from .manifest.version import LEVELS, Version
@@ -55,12 +56,12 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
         # The process that renamed CURRENT may have been killed before it synced that; what follows must not outlive what it stands on.
         fs.sync_directory(directory)
         keyring = open_keyring(fs, directory, current.encrypted, key)
-        manifest = Manifest.open(fs, directory, keyring)
-        if options is None:
-            options = saved_options(fs, directory, manifest.options_text)
+        given = options
+        manifest = Manifest.open(fs, directory, keyring, recovery=lambda text: (given or saved_options(fs, directory, text)).recovery)
+        options = given or saved_options(fs, directory, manifest.options_text)
         fs = _tuned(fs, options)
         manifest.write_through(fs)
-    manifest.rotate_bytes = options.manifest_bytes  # Known only now, if it was saved.
+    manifest.rotate_bytes, manifest.mirror = options.manifest_bytes, options.manifest_mirror  # Known only now, if saved.
     line = VersionLine(fs, directory, keyring, manifest, options, BlockCache(options.cache_bytes))
     tables: dict[int, Table] = {}
     try:
@@ -72,7 +73,7 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
         replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options, host)
         if host is not None:
             host.require_agreement(directory, replayed.host_seqno)
-        return _begin(line, tables, replayed)
+        return _begin(line, tables, replayed, manifest.intact)
     except BaseException:
         for generation in line.published.state.generations if line.begun else ():
             generation.wal.close()
@@ -109,7 +110,7 @@ def _create(fs: FileSystem, directory: str, options: Options, key: str | bytes |
         fs.remove(keys)
     # KEYS before CURRENT: once CURRENT says "encrypted", its keys are durable.
     keyring = Keyring.create(fs, directory, key) if key is not None else None
-    return keyring, Manifest.create(fs, directory, keyring, options.to_text())
+    return keyring, Manifest.create(fs, directory, keyring, options.to_text(), mirror=options.manifest_mirror)
 
 
 def open_keyring(fs: FileSystem, directory: str, encrypted: bool, key: str | bytes | None) -> Keyring | None:
@@ -141,7 +142,7 @@ def require_known(table: Table, version: Version) -> None:
     """CorruptionError if the table was written by someone who knew of later edits than the version."""
     if table.source.properties.edit_number > version.number:
         message = f"the SSTable knows of version edit {table.source.properties.edit_number}, but the manifest ends at {version.number}"
-        raise CorruptionError(table.source.path, None, message, "the manifest is older than the SSTable: restore the newer one")
+        raise CorruptionError(table.source.path, None, message, f"the manifest is older than the SSTable: restore the newer one, or {REBUILD}")
 
 
 def refuse_lost_wals(fs: FileSystem, directory: str, version: Version, keyring: Keyring | None) -> None:
@@ -158,10 +159,10 @@ def refuse_lost_wals(fs: FileSystem, directory: str, version: Version, keyring: 
         end = catalog_end(fs, path, parsed.number, keyring)
         if end is not None and fs.size(path) > end:
             message = "the WAL holds commits, but the manifest does not name it"
-            raise CorruptionError(path, end, message, "the manifest is older than the WAL: restore the newer one")
+            raise CorruptionError(path, end, message, f"the manifest is older than the WAL: restore the newer one, or {REBUILD}")
 
 
-def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed) -> Recovered:
+def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed, manifest_intact: bool) -> Recovered:
     version = line.version
     line.begin(tables, tuple(reversed(replayed.generations)), _last_seqno(version, replayed))
     if line.keyring is not None and line.keyring.damaged_copies:
@@ -170,7 +171,7 @@ def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed) -> R
     # cannot bring a discarded commit back behind a new one with its seqno.
     generation = line.start_generation(replayed.previous, VersionEdit(wals_removed=tuple(replayed.discarded)))
     line.save_options(line.options)
-    _remove_orphans(line)
+    _remove_orphans(line, manifest_intact)
     return Recovered(line, generation, replayed.previous, replayed.host_seqno, replayed.damaged)
 
 
@@ -181,8 +182,10 @@ def _last_seqno(version: Version, replayed: Replayed) -> int:
     return max(replayed.seqno, replayed.previous, version.last_seqno, version.floor, *version.snapshots.values(), *tables)
 
 
-def _remove_orphans(line: VersionLine) -> None:
-    """Remove what a crash has left and nothing names. The version was read, checked and continued, so whatever it does not name is no one's."""
+def _remove_orphans(line: VersionLine, intact: bool) -> None:
+    """Remove what a crash has left and nothing names. The version was read, checked and continued, so whatever it does not name is no one's.
+
+    intact: see Manifest. If it was not, an edit may have been lost that named some of it: it stays until the next opening."""
     fs, directory = line.fs, line.directory
     live = line.version.file_ids()
     for name in fs.list(directory):
@@ -190,6 +193,8 @@ def _remove_orphans(line: VersionLine) -> None:
         if parsed is None:
             continue
         of_data = parsed.kind in (FileKind.SSTABLE, FileKind.WAL) and parsed.number not in live
-        if of_data or parsed.kind is FileKind.TEMPORARY:
+        if of_data:
+            line.obsolete.depart((parsed.number,))
+        if intact and (of_data or parsed.kind is FileKind.TEMPORARY):
             line.obsolete.add_path(fs.join(directory, name))
     line.obsolete.collect()

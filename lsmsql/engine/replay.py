@@ -16,8 +16,11 @@ from dataclasses import dataclass, field
 
 from ..errors import CorruptionError, UsageError
 from ..options import Options
+from .commit_times import CommitTimes
 from .generation import Generation
 from .kernel import MemtableArena
+from .manifest.advice import REBUILD
+from .manifest.time_points import TimePoint
 from .manifest.version import Version
 from .prepared import Host
 from .storage.encryption import FileCipher
@@ -43,6 +46,7 @@ class Replayed:
     seqno: int = 0
     host_seqno: int = 0
     damaged: bool = False
+    last_time: TimePoint = (0, 0)  # The newest time point so far.
 
 
 @dataclass
@@ -67,7 +71,7 @@ def replay_wals(
     a missing WAL and for damage that the recovery mode does not take."""
     wals = [open_catalog(fs, directory, wal_id, version, database_id, keyring) for wal_id in version.wals]
     learn_lengths(wals, version)
-    result = Replayed(host_seqno=version.host_seqno)
+    result = Replayed(host_seqno=version.host_seqno, last_time=version.times[-1] if version.times else (0, 0))
     if wals:
         result.previous = wals[0].first.previous
     for number, wal in enumerate(wals):
@@ -99,7 +103,7 @@ def open_catalog(fs: FileSystem, directory: str, wal_id: int, version: Version, 
     try:
         data = _first_record(fs, path)
     except FileNotFoundError:
-        raise CorruptionError(path, None, "the WAL that the manifest names is missing", "restore it from a backup") from None
+        raise CorruptionError(path, None, "the WAL that the manifest names is missing", f"restore it from a backup, or {REBUILD}") from None
     records, end = scan_records(path, data, wal_id, cipher)
     if not records:
         raise CorruptionError(path, 0, f"the WAL's catalog is damaged: {end.reason or 'it is missing'}")
@@ -114,7 +118,7 @@ def open_catalog(fs: FileSystem, directory: str, wal_id: int, version: Version, 
         raise CorruptionError(path, 0, "the WAL belongs to another database")
     if catalog.edit > version.number:
         message = f"the WAL knows of version edit {catalog.edit}, but the manifest ends at {version.number}"
-        raise CorruptionError(path, 0, message, "the manifest is older than the WAL: restore the newer one")
+        raise CorruptionError(path, 0, message, f"the manifest is older than the WAL: restore the newer one, or {REBUILD}")
     return OldWal(wal_id, path, cipher, catalog, first)
 
 
@@ -148,10 +152,13 @@ class WalRecords:
         self._arena = arena
         self._lenient = lenient
         self._commits = 0
+        self.times = CommitTimes(result.last_time)
 
     def take(self, record: Record) -> str:
         """Take one record; why it cannot follow the one before it, "" if it does."""
         result, kind, prepared, lenient = self._result, record.kind, self.prepared, self._lenient
+        if kind == RecordKind.TREES:
+            return ""  # For those who have no manifest: that one is the truth about trees.
         if kind in (RecordKind.OUTCOME_COMMIT, RecordKind.OUTCOME_ABORT):
             if prepared is None or prepared.seqno != record.seqno:
                 return f"record of the outcome of seqno {record.seqno}, which was not prepared"
@@ -183,6 +190,9 @@ class WalRecords:
         self._arena.index(record.seqno)
         self._commits += 1
         result = self._result
+        if record.time_us >= self.times.due:
+            self.times.note(record.seqno, record.time_us, gap=record.seqno - 1 > result.seqno)
+            result.last_time = self.times.last
         result.previous = record.seqno
         result.seqno = max(result.seqno, record.seqno)
 
@@ -315,4 +325,5 @@ class _Replay(WalRecords):
         if not self._commits:
             result.discarded.append(wal.wal_id)
             return
-        result.generations.append(Generation(self._arena, Wal(wal.path, wal.wal_id, None, wal.cipher, length), result.previous, result.host_seqno))
+        closed = Wal(wal.path, wal.wal_id, None, wal.cipher, length)
+        result.generations.append(Generation(self._arena, closed, result.previous, result.host_seqno, self.times))

@@ -156,7 +156,7 @@ class Upkeep:
             edit = run(compaction, live.tables, sink, floor=floor, snapshots=retained, dictionary=dictionary)
             opened = {}
             if not compaction.trivial_move:
-                line.fs.sync_directory(line.directory)  # Before the edit, which removes the inputs: the outputs must be found after a crash.
+                line.sync_directory()  # Before the edit, which removes the inputs: the outputs must be found after a crash.
                 opened = line.open_tables(edit.added)
             line.install(edit, opened)
         if compaction.trivial_move:

@@ -24,7 +24,6 @@ from .sstable.writer import TableSink
 from .storage.filenames import FileKind, file_name
 from .storage.filesystem import FileSystem
 from .storage.keyring import Keyring
-from .storage.parity import Repairs
 from .wal import Catalog, Predecessor, Wal
 
 
@@ -45,7 +44,7 @@ class VersionLine:
         self.keyring = keyring
         self.options = options
         self.cache = cache
-        self.repairs = Repairs()
+        self.repairs = manifest.repairs
         self.obsolete = ObsoleteFiles(fs)
         self._manifest = manifest
         self.edits = threading.RLock()
@@ -92,8 +91,10 @@ class VersionLine:
                 raise ClosedError(self.closed)
             return self._manifest.new_file_id()
 
-    def table_sink(self, version: Version, tree_id: int, level: int, pace: Callable[[int], None] | None = None) -> TableSink:
-        """Where the tables of one tree go that work on `version` writes. pace: see TableSink."""
+    def table_sink(
+        self, version: Version, tree_id: int, level: int, pace: Callable[[int], None] | None = None, host_seqno: int | None = None
+    ) -> TableSink:
+        """Where the tables of one tree go that work on `version` writes. pace, host_seqno (default: the version's): see TableSink."""
         return TableSink(
             fs=self.fs,
             directory=self.directory,
@@ -107,7 +108,18 @@ class VersionLine:
             level=level,
             edit_number=version.number,
             pace=pace,
+            host_seqno=version.host_seqno if host_seqno is None else host_seqno,
+            obsolete=self._obsolete,
+            discarded=self.obsolete.discarded,
         )
+
+    def _obsolete(self) -> tuple[int, ...]:
+        with self.edits:  # Not between an edit that is durable and the note of what it removes.
+            return self.obsolete.listed()
+
+    def sync_directory(self) -> None:
+        """Make the names of new files durable, before the edit that names them."""
+        self.obsolete.sync_directory(self.directory)
 
     def open_table(self, record: TableRecord) -> Table:
         """One table, opened and checked."""
@@ -154,6 +166,8 @@ class VersionLine:
                 for table in opened.values():
                     close_table(table)
                 raise
+            if edit.removed or edit.wals_removed or edit.trees_dropped:
+                self.obsolete.depart(before.file_ids() - version.file_ids())
             self._tables.update(opened)
             for record in edit.added:  # A table that only moved to another level is open already.
                 self._tables[record.file_id].pin(record.level < self.options.pin_index, record.level < self.options.pin_filter)
@@ -206,10 +220,15 @@ class VersionLine:
             version.number,
             tuple(Predecessor(generation.wal.id, generation.wal.length, generation.wal.durable) for generation in reversed(sealed)),
             version.trees,
+            version.schemas,
+            version.next_tree_id,
+            max([version.host_seqno, *(generation.host_seqno for generation in sealed)]),
         )
         cipher = self.keyring.cipher(wal_id) if self.keyring else None
         wal = Wal.create(self.fs, self.directory, wal_id, cipher, catalog, self.published.seqno, previous, now_us())
         generation = Generation(MemtableArena(self.options.memtable_bytes, self.options.kv_check_at == "insert"), wal)
+        times = [generation.times.last for generation in sealed[:1]] or list(version.times[-1:])
+        generation.times.go_on_from(max([(0, 0), *times, *version.times[-1:]]))
         try:
             # Before the first commit into it: a crash before this line leaves a WAL that nothing names and that holds nothing.
             self.install(replace(edit or VersionEdit(), wals_added=(wal_id,)), begin=generation)

@@ -3,9 +3,10 @@
 The catalog is the payload of the first record, whose seqno is the last one published and whose previous seqno is that of the
 commit record before it in the line of WALs:
 
-    0 u16 version (1)   2 u16 0   4 u32 trees   8 u32 predecessors   12 u32 0   16 16B database id
-    32 u64 number of the last durable version edit
-    40 predecessors * (u64 WAL id, u64 length, u64 synced length), then trees * (u32 tree id, u16 name length, name in UTF-8)
+    0 u16 version (2)   2 u16 0   4 u32 trees   8 u32 predecessors   12 u32 next tree id   16 16B database id
+    32 u64 number of the last durable version edit   40 u64 seqno of the last prepared commit that was committed
+    48 predecessors * (u64 WAL id, u64 length, u64 synced length)
+    then trees * (u32 tree id, u16 name length, u32 schema length, name, schema in UTF-8)
 
 Predecessors are the WALs live when this one began: each ends at `length`, and below `synced length` no crash can tear it.
 """
@@ -29,10 +30,10 @@ HELD_BYTES_MAX = 64 << 10  # What durability "off" may keep in memory.
 _ROOM_BYTES_MIN = 4 << 10
 _ROOM_BYTES_MAX = 1 << 20  # What a WAL keeps of the memory in which it seals.
 
-_VERSION = 1
-_CATALOG = struct.Struct("<HHIII16sQ")
+_VERSION = 2
+_CATALOG = struct.Struct("<HHIII16sQQ")
 _PREDECESSOR = struct.Struct("<QQQ")
-_TREE = struct.Struct("<IH")
+_TREE = struct.Struct("<IHI")
 
 
 class Predecessor(NamedTuple):
@@ -45,19 +46,24 @@ class Predecessor(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class Catalog:
-    """What a WAL says of the database at its beginning. edit: number of the last durable version edit; trees: id -> name."""
+    """What a WAL says of the database at its beginning, so that a manifest can be rebuilt from it. edit: number of the last durable version edit;
+    trees: id -> name; schemas: tree id -> text; next_tree_id: none at or above was ever used; host_seqno: see Generation."""
 
     database_id: bytes
     edit: int
     predecessors: tuple[Predecessor, ...] = ()
     trees: Mapping[int, str] = field(default_factory=dict)
+    schemas: Mapping[int, str] = field(default_factory=dict)
+    next_tree_id: int = 1
+    host_seqno: int = 0
 
     def encode(self) -> bytes:
-        parts = [_CATALOG.pack(_VERSION, 0, len(self.trees), len(self.predecessors), 0, self.database_id, self.edit)]
+        counts = len(self.trees), len(self.predecessors), self.next_tree_id
+        parts = [_CATALOG.pack(_VERSION, 0, *counts, self.database_id, self.edit, self.host_seqno)]
         parts += [_PREDECESSOR.pack(*predecessor) for predecessor in self.predecessors]
         for tree_id, name in sorted(self.trees.items()):
-            encoded = name.encode("utf-8")
-            parts += [_TREE.pack(tree_id, len(encoded)), encoded]
+            encoded, schema = name.encode("utf-8"), self.schemas.get(tree_id, "").encode("utf-8")
+            parts += [_TREE.pack(tree_id, len(encoded), len(schema)), encoded, schema]
         return b"".join(parts)
 
     @classmethod
@@ -65,23 +71,27 @@ class Catalog:
         """The inverse of `encode`; ValueError, saying what, for bytes that are no catalog."""
         if len(payload) < _CATALOG.size:
             raise ValueError("WAL catalog is cut short")
-        version, zero, trees, predecessors, reserved, database_id, edit = _CATALOG.unpack_from(payload)
-        if version != _VERSION or zero or reserved:
+        version, zero, trees, predecessors, next_tree_id, database_id, edit, host_seqno = _CATALOG.unpack_from(payload)
+        if version != _VERSION or zero:
             raise ValueError(f"WAL catalog version {version} is unknown")
         position = _CATALOG.size + predecessors * _PREDECESSOR.size
         if position + trees * _TREE.size > len(payload):
             raise ValueError("WAL catalog is cut short")
         before = tuple(Predecessor(*numbers) for numbers in _PREDECESSOR.iter_unpack(payload[_CATALOG.size : position]))
         names: dict[int, str] = {}
+        schemas: dict[int, str] = {}
         for _ in range(trees):
             if position + _TREE.size > len(payload):
                 raise ValueError("WAL catalog is cut short")
-            tree_id, length = _TREE.unpack_from(payload, position)
-            position += _TREE.size + length
-            names[tree_id] = payload[position - length : position].decode("utf-8")  # UnicodeDecodeError is a ValueError.
+            tree_id, length, schema = _TREE.unpack_from(payload, position)
+            middle = position + _TREE.size + length
+            names[tree_id] = payload[middle - length : middle].decode("utf-8")  # UnicodeDecodeError is a ValueError.
+            position = middle + schema
+            if schema:
+                schemas[tree_id] = payload[middle:position].decode("utf-8")
         if position != len(payload):
             raise ValueError("WAL catalog does not fill its record")
-        return cls(database_id, edit, before, names)
+        return cls(database_id, edit, before, names, schemas, next_tree_id, host_seqno)
 
 
 class Wal:

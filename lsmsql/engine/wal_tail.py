@@ -30,7 +30,7 @@ class WalTail(WalRecords):
         self._size = 0  # of the file, when everything in it was read
         self._newest_tree = 0  # of those that it writes to
         self._settled = 0  # seqno of a commit that the host has decided before its outcome was written
-        self.generation = Generation(self._arena, Wal(wal.path, wal.wal_id, None, wal.cipher, wal.first.length))
+        self.generation = Generation(self._arena, Wal(wal.path, wal.wal_id, None, wal.cipher, wal.first.length), times=self.times)
 
     @property
     def wal(self) -> OldWal:
@@ -70,8 +70,11 @@ class WalTail(WalRecords):
         wal, result = self._wal, self._result
         if before is None:
             result.previous, result.host_seqno = wal.first.previous, self._version.host_seqno
+            result.last_time = self._version.times[-1] if self._version.times else (0, 0)
         else:
             result.previous, result.seqno, result.host_seqno = before.previous, before.seqno, before.host_seqno
+            result.last_time = before.last_time
+        self.times.go_on_from(result.last_time)
         result.seqno = max(result.seqno, wal.first.seqno)
         if wal.first.previous != result.previous:
             message = f"the WAL continues from seqno {wal.first.previous}, but what is before it ends at {result.previous}"

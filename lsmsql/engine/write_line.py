@@ -9,17 +9,21 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager
+from time import time_ns
 from typing import NoReturn
 
 from ..errors import ClosedError, Error, LockedError, UsageError
 from .background import Background, Inline
 from .generation import Generation
 from .kernel import SEQNO_MAX
+from .manifest.events import encode_edit
+from .manifest.version_edit import VersionEdit
 from .prepared import PreparedCommit
 from .pressure import Pressure
 from .read_state import Published
 from .reentry import refuse_reentry
 from .storage.filesystem import Bytes
+from .storage.record_log import RecordKind
 from .upkeep import Upkeep
 from .version_line import VersionLine
 
@@ -58,6 +62,7 @@ class WriteLine:
         self._slow = True  # Whether a commit must look around before it writes.
         self._wal_bytes = 0
         self._first = self._published.seqno
+        self._sealed_at = 0  # When the last record was, microseconds since the Unix epoch.
         self._enter(generation)
 
     def _enter(self, generation: Generation) -> None:
@@ -65,6 +70,7 @@ class WriteLine:
         self._arena = generation.arena
         self._wal = generation.wal
         self._trees = generation.trees
+        self._times = generation.times
 
     @contextmanager
     def held(self, undecided: bool = False) -> Iterator[None]:
@@ -225,6 +231,15 @@ class WriteLine:
             self._poison(error)
             raise
 
+    def note_trees(self, edit: VersionEdit) -> None:
+        """Write down what an edit that follows does to trees, so that a manifest can be rebuilt without it. The caller holds the commit line."""
+        wal = self._wal
+        try:
+            wal.append(wal.seal(RecordKind.TREES, encode_edit(edit), wal.ordinal, self._published.seqno, self._previous, time_ns() // 1000), 1)
+        except BaseException as error:
+            self._error, self._slow = self._error or error, True  # As `_poison`, but for a prepared commit, which keeps its open record.
+            raise
+
     def next_seqno(self) -> int:
         """Of a commit that does not go through the WAL; `publish_with` follows. The caller holds the commit line."""
         return self._published.seqno + 1
@@ -237,6 +252,12 @@ class WriteLine:
             self._poison(error)  # It may be durable, so its seqno must not be given to another commit.
             raise
         self._published.seqno = seqno
+        self._note_time(seqno, time_ns() // 1000)
+
+    def _note_time(self, seqno: int, time_us: int) -> None:
+        """A commit is published that was made at a time."""
+        if time_us >= self._times.due:
+            self._times.note(seqno, time_us)
 
     @property
     def has_commits(self) -> bool:

@@ -1,47 +1,74 @@
-"""Tables about the engine: `lsm_stats(name, value)`, one row for each figure. The hidden column `schema` chooses the database:
-`SELECT * FROM lsm_stats('aux')`; without it it is main."""
+"""Tables about the engine: `lsm_stats`, one row for each figure; `lsm_sstables`, `lsm_levels` and `lsm_wal`, what it is made of at the moment.
+The hidden column `schema` chooses the database: `SELECT * FROM lsm_stats('aux')`; without it it is main."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from typing import Any, cast
 
 import apsw
 
+from ..engine import inspection
 from ..errors import UsageError
+from .engines import Engine
 from .session import Session
 
-_SCHEMA = 2
+Row = tuple[Any, ...]
 
 
-class StatsModule:
+@dataclass(frozen=True, slots=True)
+class About:
+    """One table: its name, its columns as SQL declares them, and where its rows come from."""
+
+    name: str
+    columns: str
+    rows: Callable[[Engine], Iterable[Row]]
+
+    @property
+    def width(self) -> int:
+        """Columns but `schema`, which comes last."""
+        return self.columns.count(",") + 1
+
+
+TABLES = (
+    About("lsm_stats", "name TEXT, value", lambda engine: engine.statistics().items()),
+    About("lsm_sstables", inspection.SSTABLES, inspection.sstables),
+    About("lsm_levels", inspection.LEVELS, inspection.levels),
+    About("lsm_wal", inspection.WALS, inspection.wals),
+)
+
+
+class AboutModule:
     """An eponymous table: it is there without CREATE."""
 
-    def __init__(self, session: Session) -> None:
+    def __init__(self, session: Session, about: About) -> None:
         self._session = session
+        self._about = about
 
-    def Connect(self, _connection: apsw.Connection, *_names: str) -> tuple[str, StatsTable]:
-        return "CREATE TABLE x(name TEXT, value, schema TEXT HIDDEN)", StatsTable(self._session)
+    def Connect(self, _connection: apsw.Connection, *_names: str) -> tuple[str, AboutTable]:
+        return f"CREATE TABLE x({self._about.columns}, schema TEXT HIDDEN)", AboutTable(self._session, self._about)
 
 
-class StatsTable:
-    def __init__(self, session: Session) -> None:
+class AboutTable:
+    def __init__(self, session: Session, about: About) -> None:
         self._session = session
+        self._about = about
 
     def BestIndexObject(self, info: apsw.IndexInfo) -> bool:
         for i in range(info.nConstraint):
-            if info.get_aConstraint_iColumn(i) == _SCHEMA and info.get_aConstraint_op(i) == apsw.SQLITE_INDEX_CONSTRAINT_EQ:
+            if info.get_aConstraint_iColumn(i) == self._about.width and info.get_aConstraint_op(i) == apsw.SQLITE_INDEX_CONSTRAINT_EQ:
                 if not info.get_aConstraint_usable(i):
                     return False
                 info.set_aConstraintUsage_argvIndex(i, 1)
                 info.set_aConstraintUsage_omit(i, True)
-                info.idxStr = "statistics of schema = ?"
+                info.idxStr = f"{self._about.name} of schema = ?"
                 return True
-        info.idxStr = "statistics of main"
+        info.idxStr = f"{self._about.name} of main"
         return True
 
-    def Open(self) -> StatsCursor:
-        return StatsCursor(self._session)
+    def Open(self) -> AboutCursor:
+        return AboutCursor(self._session, self._about)
 
     def Disconnect(self) -> None:
         pass
@@ -49,20 +76,20 @@ class StatsTable:
     Destroy = Disconnect
 
 
-class StatsCursor:
-    def __init__(self, session: Session) -> None:
+class AboutCursor:
+    def __init__(self, session: Session, about: About) -> None:
         self._session = session
-        self._rows: list[tuple[str, Any, str]] = []
+        self._about = about
+        self._rows: list[Row] = []
         self._position = 0
 
     def Filter(self, _idx_num: int, _idx_str: str, args: Sequence[Any]) -> None:
         schema = args[0] if args else "main"
         if not isinstance(schema, str):
-            raise UsageError(f"lsm_stats: the schema is given by its name, not {schema!r}")
+            raise UsageError(f"{self._about.name}: the schema is given by its name, not {schema!r}")
         engine = self._session.engine(schema)
         engine.refresh()
-        figures = engine.statistics()
-        self._rows = [(name, value, schema) for name, value in figures.items()]
+        self._rows = [(*row, schema) for row in self._about.rows(engine)]
         self._position = 0
 
     def Eof(self) -> bool:
@@ -82,4 +109,7 @@ class StatsCursor:
 
 
 def register(connection: apsw.Connection, session: Session) -> None:
-    connection.create_module("lsm_stats", cast(Any, StatsModule(session)), use_bestindex_object=True, iVersion=2, eponymous=True, eponymous_only=True)
+    """Give a connection all of them."""
+    for about in TABLES:
+        module = cast(Any, AboutModule(session, about))
+        connection.create_module(about.name, module, use_bestindex_object=True, iVersion=2, eponymous=True, eponymous_only=True)

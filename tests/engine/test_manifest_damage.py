@@ -4,11 +4,14 @@ from __future__ import annotations
 
 import pytest
 
+from lsmsql.engine.manifest.archive_footer import HEAD_BYTES
+from lsmsql.engine.manifest.current import read_current
 from lsmsql.engine.manifest.manifest import Manifest
 from lsmsql.engine.manifest.version import Version
 from lsmsql.engine.storage.keyring import Keyring
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from lsmsql.errors import CorruptionError
+from tests.proof.judge import LONG
 
 from .manifest_world import DIRECTORY, KEY, OPTIONS, add_table, create, damaged, grow, memory, reopen
 
@@ -31,12 +34,14 @@ def world(request: pytest.FixtureRequest) -> tuple[MemoryFileSystem, Keyring | N
     return fs, Keyring.open(fs, DIRECTORY, KEY) if encrypted else None, versions
 
 
-def outcomes(world: tuple[MemoryFileSystem, Keyring | None, list[Version]], name: str, flips: tuple[int, ...]) -> dict[str, Version | str]:
+def outcomes(
+    world: tuple[MemoryFileSystem, Keyring | None, list[Version]], name: str, flips: tuple[int, ...], step: int = 1
+) -> dict[str, Version | str]:
     fs, keyring, _ = world
     path = f"{DIRECTORY}/{name}"
     files = fs.files()
     found: dict[str, Version | str] = {}
-    for what, data in damaged(files[path], flips):
+    for what, data in damaged(files[path], flips, step):
         try:
             manifest = Manifest.open(MemoryFileSystem({**files, path: data}, fs.directories()), DIRECTORY, keyring)
             assert manifest.options_text == OPTIONS, what
@@ -51,31 +56,81 @@ def test_current(world: tuple[MemoryFileSystem, Keyring | None, list[Version]]) 
     assert set(outcomes(world, "CURRENT", (0x01, 0x80, 0xFF)).values()) == {"corrupt"}
 
 
-def test_the_snapshot_survives_any_damage_to_one_copy(world: tuple[MemoryFileSystem, Keyring | None, list[Version]]) -> None:
-    found = outcomes(world, f"manifest-{GENERATION:06d}", (0xFF,))
-    size = world[0].size(f"{DIRECTORY}/manifest-{GENERATION:06d}")
-    assert 4096 < size < 6000
-    truth = world[2][-1]
-    copy = size - 4096
-    for what, outcome in found.items():
-        cut = int(what.split()[2]) if what.startswith("cut") else size
-        assert outcome == (truth if cut >= copy else "corrupt"), what
-
-
-def test_the_snapshot_with_both_copies_damaged_is_corrupt(world: tuple[MemoryFileSystem, Keyring | None, list[Version]]) -> None:
-    fs, keyring, _ = world
+def snapshot_of(world: tuple[MemoryFileSystem, Keyring | None, list[Version]]) -> tuple[str, bytes, int, int]:
+    """(path, content, length of one copy, where the second begins)."""
     path = f"{DIRECTORY}/manifest-{GENERATION:06d}"
-    files = fs.files()
-    size = len(files[path])
-    for offset in range(size - 4096):
-        data = bytearray(files[path])
-        data[offset] ^= 0x10
-        data[4096 + offset] ^= 0x10
-        with pytest.raises(CorruptionError) as caught:
-            Manifest.open(MemoryFileSystem({**files, path: bytes(data)}, fs.directories()), DIRECTORY, keyring)
-        assert caught.value.path == path
-        assert caught.value.offset is not None
-        assert caught.value.offset < 4096, "the first copy's damage is told"
+    current = read_current(world[0], DIRECTORY)
+    assert current is not None
+    length = current.snapshot.length
+    return path, world[0].read(path), length, -(-length // 4096) * 4096
+
+
+def opened(world: tuple[MemoryFileSystem, Keyring | None, list[Version]], path: str, data: bytes) -> Manifest:
+    fs, keyring, _ = world
+    return Manifest.open(MemoryFileSystem({**fs.files(), path: data}, fs.directories()), DIRECTORY, keyring)
+
+
+def test_the_snapshot_survives_any_damage_to_one_copy(world: tuple[MemoryFileSystem, Keyring | None, list[Version]]) -> None:
+    step = 1 if LONG else 11
+    found = outcomes(world, f"manifest-{GENERATION:06d}", (0xFF,), step)
+    _, data, length, second = snapshot_of(world)
+    assert len(data) == second + length and length > HEAD_BYTES
+    truth = world[2][-1]
+    for what, outcome in found.items():
+        cut = int(what.split()[2]) if what.startswith("cut") else len(data)
+        if cut < HEAD_BYTES:
+            assert outcome == "corrupt", what
+        elif outcome != truth:  # Of the first copy alone nothing but the footer may be lost, which is in its head as well.
+            assert outcome == "corrupt" and cut < length, what
+    assert sum(outcome == truth for outcome in found.values()) >= (len(data) + len(data) - length) // step
+
+
+@pytest.mark.parametrize("more", [1, 40, 4096])
+def test_the_snapshot_survives_the_loss_of_any_stretch_up_to_a_sector(
+    world: tuple[MemoryFileSystem, Keyring | None, list[Version]], more: int
+) -> None:
+    path, data, _, _ = snapshot_of(world)
+    truth = world[2][-1]
+    repaired = 0
+    for start in range(0, len(data), more if more == 4096 or LONG else 13):
+        for junk in (bytes(more), b"\xa5" * more):
+            damaged = data[:start] + junk[: len(data) - start] + data[start + more :]
+            manifest = opened(world, path, damaged)
+            assert manifest.version == truth, start
+            repaired += manifest.repairs.count
+    assert repaired > 2
+
+
+def test_the_snapshot_survives_the_same_damage_to_both_copies_by_its_parity(
+    world: tuple[MemoryFileSystem, Keyring | None, list[Version]],
+) -> None:
+    path, data, length, second = snapshot_of(world)
+    for offset in range(0, length, 1 if LONG else 3):
+        damaged = bytearray(data)
+        damaged[offset] ^= 0x10
+        damaged[second + offset] ^= 0x10
+        assert opened(world, path, bytes(damaged)).version == world[2][-1], offset
+
+
+def test_the_snapshot_with_both_copies_lost_beyond_parity_is_corrupt(world: tuple[MemoryFileSystem, Keyring | None, list[Version]]) -> None:
+    path, data, length, second = snapshot_of(world)
+    for offset in (*range(HEAD_BYTES, length, 61), 0):
+        damaged = bytearray(data)
+        for start in (offset, second + offset):
+            stretch = 4096 if not offset else min(61, length - offset)
+            damaged[start : start + stretch] = bytes(stretch)
+        if not offset:  # Both heads: the tails are there.
+            assert opened(world, path, bytes(damaged)).version == world[2][-1]
+            continue
+        try:
+            assert opened(world, path, bytes(damaged)).version == world[2][-1], "61 bytes of a large frame"
+        except CorruptionError as error:
+            assert error.path == path and "repair --rebuild" in error.advice
+            assert error.offset is not None and error.offset < second, "the first copy's damage is told"
+    for copies in (0, second):
+        data = data[: copies + HEAD_BYTES] + bytes(length - HEAD_BYTES) + data[copies + length :]
+    with pytest.raises(CorruptionError, match="magic"):
+        opened(world, path, data)
 
 
 def test_the_event_log_is_the_truth_an_earlier_state_or_corrupt(world: tuple[MemoryFileSystem, Keyring | None, list[Version]]) -> None:

@@ -13,6 +13,7 @@ from lsmsql.engine.manifest.version import TableRecord
 from lsmsql.engine.sstable.properties import parse_properties
 from lsmsql.engine.sstable.reader import open_table, read_properties
 from lsmsql.engine.sstable.writer import UnfinishedTable, begin_tables, filter_kind, finish_tables, table_stream, write_tables
+from lsmsql.engine.storage.checksum import checksum128
 from lsmsql.engine.storage.keyring import Keyring
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from lsmsql.errors import ClosedError, CorruptionError, UsageError
@@ -86,7 +87,8 @@ def test_the_record_says_what_is_in_the_file(world: World) -> None:
     fs, keyring = world
     commits = [(5, [(b"b", b"1"), (b"m", b"2")]), (6, [(b"b", None)]), (9, [(b"x", b"3")])]
     (record,) = write(fs, commits, keyring, level=2)
-    assert record == TableRecord(1, TREE, 2, fs.size(f"{DIRECTORY}/000001.sst"), 4, 1, b"b", b"x", 5, 9, 0)
+    path = f"{DIRECTORY}/000001.sst"
+    assert record == TableRecord(1, TREE, 2, fs.size(path), 4, 1, b"b", b"x", 5, 9, 0, 1, checksum128(fs.read(path)))
     table = opened(fs, record, keyring)
     assert lookup([table], b"b") == (6, 0, b"")
     assert lookup([table], b"b", seqno=5) == (5, 1, b"1")

@@ -343,7 +343,8 @@ def test_properties_that_contradict_the_file_are_refused(made: Made) -> None:
     refuse(made, forged(made, entries=whole + 1), "entries")
     refuse(made, forged(made, data_bytes=1), "data section")
     refuse(made, forged(made, blocks=1), "blocks, but")
-    refuse(made, forged(made, file_id=2), "not 1")
+    refuse(made, forged(made, file_id=2, run=(2,)), "not 1")
+    refuse(made, forged(made, run=(2, 3)), "own run")
     refuse(made, forged(made, min_seqno=4, global_seqno=1, max_seqno=4), "global seqno")
     refuse(made, forged(made, min_seqno=6), "seqno bounds")
 

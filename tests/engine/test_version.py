@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from itertools import pairwise
+from math import log
 
 import pytest
 
 from lsmsql.engine.manifest.version import LEVELS, NAME_BYTES_MAX, NO_TABLES, TREES_MAX, TableRecord, Version
-from lsmsql.engine.manifest.version_edit import VersionEdit
+from lsmsql.engine.manifest.version_edit import BlobStatistics, VersionEdit
 
 BASE = Version().apply(VersionEdit(trees_created=((1, "one"), (2, "two")), next_file_id=100))
 
@@ -120,7 +122,15 @@ REFUSED = {
     "too many trees": (VersionEdit(trees_created=tuple((n, str(n)) for n in range(3, TREES_MAX + 2))), "more than"),
     "snapshot below the floor": (VersionEdit(snapshots_set=(("s", 3),)), "below the floor"),
     "snapshot too large": (VersionEdit(snapshots_set=(("s", 1 << 56),)), "floor"),
-    "no such snapshot": (VersionEdit(snapshots_released=("s",)), "no snapshot"),
+    "file id that was never used": (VersionEdit(removed=(100,)), "no table 100"),
+    "WAL id that was never used": (VersionEdit(wals_removed=(100,)), "not all live"),
+    "blob file not reserved": (VersionEdit(blobs_set=(BlobStatistics(100, 1, 1, 1, 0, 0),)), "not reserved"),
+    "more dead values than values": (VersionEdit(blobs_set=(BlobStatistics(9, 1, 1, 1, 2, 0),)), "more is dead"),
+    "more dead bytes than bytes": (VersionEdit(blobs_set=(BlobStatistics(9, 1, 9, 1, 1, 2),)), "more is dead"),
+    "dictionary of no tree": (VersionEdit(dictionaries_added=((3, 1, 100),)), "cannot be"),
+    "dictionary without a number": (VersionEdit(dictionaries_added=((1, 0, 100),)), "cannot be"),
+    "time point too far": (VersionEdit(times=((1 << 56, 5),)), "impossible seqnos"),
+    "checksum too short": (VersionEdit(added=(replace(table(7), checksum=b"short"),)), "has 5 bytes"),
     "negative floor": (VersionEdit(floor=-1), "impossible seqno"),
     "WAL synced that is not reserved": (VersionEdit(wal_synced=(100, 5)), "not reserved"),
     "last seqno too large": (VersionEdit(last_seqno=1 << 56), "impossible seqno"),
@@ -145,3 +155,70 @@ def test_a_tree_keeps_its_schema_until_it_is_dropped() -> None:
     for wrong in ((3, "x"), (1, ""), (1, "x" * ((1 << 20) + 1))):
         with pytest.raises(ValueError):
             version.apply(VersionEdit(schemas_set=(wrong,)))
+
+
+ONE_AFTER_THE_OTHER = {
+    "table added": VersionEdit(added=(table(7),)),
+    "table removed": VersionEdit(removed=(5,)),
+    "compaction": VersionEdit(removed=(5,), added=(table(7, level=1), table(8, b"c", b"d", level=1)), floor=6),
+    "table moved": VersionEdit(removed=(5,), added=(table(5, level=3),)),
+    "flush": VersionEdit(wals_removed=(6,), added=(table(7),), last_seqno=9, host_seqno=8, times=((5, 100), (9, 200))),
+    "WAL added": VersionEdit(wals_added=(8,), wal_synced=(8, 64)),
+    "WAL removed": VersionEdit(wals_removed=(6,)),
+    "tree created": VersionEdit(trees_created=((3, "three"),), schemas_set=((3, "CREATE"),)),
+    "tree altered": VersionEdit(schemas_set=((1, "CREATE another"),)),
+    "tree dropped": VersionEdit(trees_dropped=(2,)),
+    "snapshot set": VersionEdit(snapshots_set=(("s", 7),)),
+    "snapshot released": VersionEdit(snapshots_released=("old",)),
+    "floor": VersionEdit(floor=9),
+    "ids reserved": VersionEdit(next_file_id=2000),
+    "seqno": VersionEdit(last_seqno=50),
+    "blob statistics": VersionEdit(blobs_set=(BlobStatistics(9, 10, 100, 50, 1, 5),)),
+    "blob file removed": VersionEdit(blobs_removed=(10,)),
+    "dictionary added": VersionEdit(dictionaries_added=((1, 5, 100),), dictionaries_retired=((1, 4),)),
+    "dictionary retired": VersionEdit(dictionaries_retired=((1, 4),)),
+    "time points": VersionEdit(times=((4, 1_000), (6, 2_000))),
+}
+
+
+@pytest.mark.parametrize("name", ONE_AFTER_THE_OTHER)
+def test_an_edit_made_twice_is_the_same_as_made_once(name: str) -> None:
+    blob, dictionary = (BlobStatistics(10, 5, 50, 40, 0, 0),), ((1, 4, 200),)
+    start = VersionEdit(added=(table(5),), wals_added=(6,), floor=4, snapshots_set=(("old", 4),), blobs_set=blob, dictionaries_added=dictionary)
+    version = BASE.apply(start)
+    once = version.apply(ONE_AFTER_THE_OTHER[name])
+    assert replace(once, number=0) != replace(version, number=0), "the edit says something"
+    twice = once.apply(ONE_AFTER_THE_OTHER[name])
+    assert replace(twice, number=0) == replace(once, number=0)
+    assert twice.number == once.number + 1
+
+
+def test_dictionaries_go_with_their_tree() -> None:
+    version = BASE.apply(VersionEdit(dictionaries_added=((1, 4, 200), (2, 4, 200), (2, 5, 300))))
+    assert version.dictionaries == {(1, 4): 200, (2, 4): 200, (2, 5): 300}
+    assert version.apply(VersionEdit(trees_dropped=(2,))).dictionaries == {(1, 4): 200}
+    assert version.apply(VersionEdit(dictionaries_retired=((2, 4),))).dictionaries == {(1, 4): 200, (2, 5): 300}
+
+
+def test_blob_statistics_are_replaced_not_added_up() -> None:
+    version = BASE.apply(VersionEdit(blobs_set=(BlobStatistics(9, 10, 100, 50, 1, 5),)))
+    version = version.apply(VersionEdit(blobs_set=(BlobStatistics(9, 10, 100, 50, 4, 20), BlobStatistics(11, 1, 1, 1, 0, 0))))
+    assert version.blobs == {9: BlobStatistics(9, 10, 100, 50, 4, 20), 11: BlobStatistics(11, 1, 1, 1, 0, 0)}
+    assert version.apply(VersionEdit(blobs_removed=(9,))).blobs.keys() == {11}
+
+
+def test_time_points_are_thinned_as_they_age_and_go_with_the_floor() -> None:
+    second = 1_000_000
+    version = BASE
+    for n in range(1, 5001):
+        version = version.apply(VersionEdit(times=((n, n * second),)))
+    points = version.times
+    assert points[0] == (1, second) and points[-1] == (5000, 5000 * second)
+    assert points[-60:] == tuple((n, n * second) for n in range(4941, 5001)), "what is new is whole"
+    assert len(points) < 64 + 128 * log(5000 / 64)
+    for (_, before), (_, after) in pairwise(points):
+        assert after - before <= max(second, (5000 * second - after) // 64)
+    last = version.apply(VersionEdit(floor=4990)).times
+    assert last[0][0] <= 4990 and last[1][0] > 4990, "one point at or below the floor answers for it"
+    assert version.apply(VersionEdit(times=((5001, 0),))).times == points, "a clock that was set back says nothing"
+    assert version.apply(VersionEdit(times=((5000, 6000 * second),))).times == points, "the first to say it counts"

@@ -16,9 +16,10 @@ from ..storage.encryption import OVERHEAD
 from ..storage.filenames import FileKind, FileName, file_name, parse_file_name
 from ..storage.filesystem import FileSystem, replace_file
 from ..storage.record_log import HEADER_BYTES as RECORD_HEADER_BYTES
+from .advice import REBUILD
 from .snapshot_file import SnapshotDigest
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2
 FIRST_GENERATION = 1
 DATABASE_ID_BYTES = 16
 
@@ -74,11 +75,11 @@ def read_current(fs: FileSystem, directory: str) -> Current | None:
 def parse_current(path: str, data: bytes) -> Current:
     """What the bytes of CURRENT say; CorruptionError when they are damaged."""
     if len(data) != CURRENT_BYTES:
-        raise CorruptionError(path, None, f"CURRENT has {len(data)} bytes instead of {CURRENT_BYTES}")
+        raise CorruptionError(path, None, f"CURRENT has {len(data)} bytes instead of {CURRENT_BYTES}", REBUILD)
     fields, (check,) = data[: _FIELDS.size], _CHECK.unpack(data[_FIELDS.size :])
     magic, version, flags, zero, generation, database_id, length, digest = _FIELDS.unpack(fields)
     if magic != _MAGIC or check != checksum64(fields):
-        raise CorruptionError(path, 0, "CURRENT does not match its own check")
+        raise CorruptionError(path, 0, "CURRENT does not match its own check", REBUILD)
     if version != FORMAT_VERSION or flags & ~_ENCRYPTED or zero:
         raise CorruptionError(path, 8, f"format version {version}, flags {flags:#06x} are unknown", "another version of lsmsql wrote this directory")
     return Current(generation, bool(flags & _ENCRYPTED), database_id, SnapshotDigest(length, digest))
@@ -96,4 +97,4 @@ def _require_unborn(fs: FileSystem, directory: str, path: str) -> None:
             continue
         if parsed in _BEFORE_FIRST and not (parsed.kind is FileKind.EVENT_LOG and fs.size(fs.join(directory, name)) > START_RECORD_BYTES_MAX):
             continue
-        raise CorruptionError(path, None, f"CURRENT is missing, but {name} is there", "restore CURRENT; it says which files are the database")
+        raise CorruptionError(path, None, f"CURRENT is missing, but {name} is there", REBUILD)

@@ -6,11 +6,14 @@ EDIT (events.py) whose number is one above the one before.
 
 from __future__ import annotations
 
+from typing import NamedTuple
+
 from ...errors import CorruptionError
 from ..storage.encryption import FileCipher
 from ..storage.filenames import FileKind, file_name
 from ..storage.filesystem import FileSystem
 from ..storage.record_log import LogState, Record, RecordKind, RecordLogWriter, scan_records
+from .advice import REBUILD, RECOVERY
 from .current import Current
 from .events import decode_edit, encode_edit
 from .version import Version
@@ -45,37 +48,49 @@ class EventLog:
         self._writer.close()
 
 
-def replay(fs: FileSystem, directory: str, current: Current, snapshot: Version, cipher: FileCipher | None) -> Version:
-    """The version after every edit in the event log of a generation.
+class Replayed(NamedTuple):
+    """version: after the last edit; whole: the log ends with a whole record, so nothing was left out that may have been there."""
 
-    A torn tail is what an unfinished append leaves and is left out; damage before the end, a gap, or an edit that does not fit is CorruptionError.
-    """
+    version: Version
+    whole: bool
+
+
+def replay(
+    fs: FileSystem, directory: str, current: Current, snapshot: Version, cipher: FileCipher | None, recovery: str = "tolerate_tail"
+) -> Replayed:
+    """The version after every edit in the event log of a generation. recovery: options.recovery.
+
+    A torn tail is what an unfinished append leaves: CorruptionError in mode "absolute", left out in the others. Damage before the end is
+    CorruptionError in "absolute" and "tolerate_tail"; "point_in_time" and "skip_corrupt" leave out everything from there on, since an edit says
+    nothing without those before it. A gap, or an edit that does not fit, is CorruptionError in any."""
     path = fs.join(directory, file_name(FileKind.EVENT_LOG, current.generation))
     try:
         data = fs.read(path)
     except FileNotFoundError:
-        raise CorruptionError(path, None, "the event log of the generation in CURRENT is missing", "restore the directory from a backup") from None
+        raise CorruptionError(path, None, "the event log of the generation in CURRENT is missing", REBUILD) from None
     records, end = scan_records(path, data, current.generation, cipher)
-    if end.state is LogState.CORRUPT:
-        raise CorruptionError(path, end.offset, end.reason, "edits behind the damage would be lost")
+    if end.state is LogState.CORRUPT and recovery in ("absolute", "tolerate_tail"):
+        raise CorruptionError(path, end.offset, end.reason, f"edits behind the damage would be lost: {RECOVERY}, or {REBUILD}")
+    if end.state is LogState.TORN and recovery == "absolute":
+        raise CorruptionError(path, end.offset, end.reason, RECOVERY)
     version = snapshot
     for record in records:
         version = after_record(path, version, record, current)
-    return version
+    return Replayed(version, end.state is LogState.CLEAN)
 
 
 def after_record(path: str, version: Version, record: Record, current: Current) -> Version:
     """The version after one more record of the event log; CorruptionError when it cannot be the next."""
     if record.ordinal == 0:
         if record.kind != RecordKind.LOG_START or record.seqno != version.number or record.payload != _start_payload(current):
-            raise CorruptionError(path, record.offset, "the event log does not start at the manifest snapshot of its generation")
+            raise CorruptionError(path, record.offset, "the event log does not start at the manifest snapshot of its generation", REBUILD)
         return version
     if record.kind != RecordKind.EDIT or record.seqno != version.number + 1 or record.previous != version.number:
-        raise CorruptionError(path, record.offset, f"record {record.seqno} of kind {record.kind} instead of edit {version.number + 1}")
+        raise CorruptionError(path, record.offset, f"record {record.seqno} of kind {record.kind} instead of edit {version.number + 1}", REBUILD)
     try:
         return version.apply(decode_edit(record.payload))
     except ValueError as error:
-        raise CorruptionError(path, record.offset, f"edit {record.seqno} makes no sense: {error}") from None
+        raise CorruptionError(path, record.offset, f"edit {record.seqno} makes no sense: {error}", REBUILD) from None
 
 
 def _start_payload(current: Current) -> bytes:

@@ -16,6 +16,9 @@ from ..storage.encryption import FileCipher
 from ..storage.filenames import FileKind, FileName, file_name, parse_file_name
 from ..storage.filesystem import FileSystem
 from ..storage.keyring import Keyring
+from ..storage.parity import Repairs
+from .advice import REBUILD
+from .archive_footer import HEAD_BYTES
 from .current import DATABASE_ID_BYTES, FIRST_GENERATION, Current, read_current, write_current
 from .event_log import EventLog, replay
 from .snapshot_file import SnapshotDigest, read_snapshot, write_snapshot
@@ -30,8 +33,9 @@ class Manifest:
     """The version of one directory. One thread at a time (the caller's lock); the properties may be read by any.
 
     database_id: 16 bytes; version: after the last durable edit, whose number is `version.number`; options_text: as last saved;
-    generation: the one that CURRENT names; rotate_bytes: size of event log at which an edit opens the next one (the saved options, known only
-    now, may say).
+    generation: the one that CURRENT names; rotate_bytes: size of event log at which an edit opens the next one, and mirror: whether a snapshot's
+    footer stands in its head as well (the saved options, known only now, may say). intact: the event log was read to a clean end, so what the
+    version does not name is no one's. repairs: of what was read of the snapshot.
     """
 
     def __init__(
@@ -53,6 +57,9 @@ class Manifest:
         self._current = current
         self.rotate_bytes = rotate_bytes
         self._clock = clock or _now_us
+        self.mirror = True
+        self.intact = True
+        self.repairs = Repairs()
         self._log: EventLog | None = None
         self._failure: BaseException | None = None
         self._closed = False
@@ -73,6 +80,7 @@ class Manifest:
         options_text: str,
         *,
         rotate_bytes: int = ROTATE_BYTES,
+        mirror: bool = True,
         clock: Callable[[], int] | None = None,
     ) -> Manifest:
         """A new, empty database in an existing directory, durable when this returns. keyring: None for one without encryption; its KEYS is durable.
@@ -87,7 +95,18 @@ class Manifest:
         database_id = keyring.database_id if keyring else secrets.token_bytes(DATABASE_ID_BYTES)
         nothing = Current(FIRST_GENERATION - 1, keyring is not None, database_id, SnapshotDigest(0, b""))
         manifest = cls(fs, directory, keyring, nothing, Version(), options_text, rotate_bytes=rotate_bytes, clock=clock)
+        manifest.mirror = mirror
         manifest._start_generation(FIRST_GENERATION, manifest.version)
+        return manifest
+
+    @classmethod
+    def rebuild(
+        cls, fs: FileSystem, directory: str, keyring: Keyring | None, database_id: bytes, generation: int, version: Version, options_text: str
+    ) -> Manifest:
+        """The manifest of a directory whose own is lost, durable when this returns. generation: one that no file there has."""
+        nothing = Current(generation - 1, keyring is not None, database_id, SnapshotDigest(0, b""))
+        manifest = cls(fs, directory, keyring, nothing, version, options_text)
+        manifest._start_generation(generation, version)
         return manifest
 
     @classmethod
@@ -98,16 +117,18 @@ class Manifest:
         keyring: Keyring | None,
         *,
         rotate_bytes: int = ROTATE_BYTES,
+        recovery: Callable[[str], str] = lambda _: "tolerate_tail",
         clock: Callable[[], int] | None = None,
     ) -> Manifest:
         """Read the version of an existing directory, and change nothing: the first edit opens a new generation, so an old event log, whose tail
-        may be torn, is never appended to, and recovery can still refuse what it finds.
+        may be torn, is never appended to, and recovery can still refuse what it finds. recovery: what the options text means for a damaged
+        event log; see `replay`.
 
         CorruptionError names the file and offset; KeyUnavailableError when the database is encrypted and there is no keyring."""
         current = read_current(fs, directory)
         path = fs.join(directory, file_name(FileKind.CURRENT))
         if current is None:
-            raise CorruptionError(path, None, "CURRENT is missing: there is no database here")
+            raise CorruptionError(path, None, "CURRENT is missing: there is no database here", REBUILD)
         if current.encrypted and keyring is None:
             raise KeyUnavailableError(f"{path}: the database is encrypted, and no key was given")
         if keyring is not None and not current.encrypted:
@@ -115,9 +136,12 @@ class Manifest:
         if keyring is not None and keyring.database_id != current.database_id:
             raise CorruptionError(path, 24, "KEYS belongs to another database")
         cipher = keyring.cipher(current.generation) if keyring else None
-        snapshot, options_text = read_snapshot(fs, directory, current.generation, current.snapshot, cipher)
-        version = replay(fs, directory, current, snapshot, cipher)
-        return cls(fs, directory, keyring, current, version, options_text, rotate_bytes=rotate_bytes, clock=clock)
+        repairs = Repairs()
+        snapshot, options_text = read_snapshot(fs, directory, current.generation, current.snapshot, cipher, repairs)
+        version, whole = replay(fs, directory, current, snapshot, cipher, recovery(options_text))
+        manifest = cls(fs, directory, keyring, current, version, options_text, rotate_bytes=rotate_bytes, clock=clock)
+        manifest.intact, manifest.repairs = whole, repairs
+        return manifest
 
     @property
     def database_id(self) -> bytes:
@@ -178,8 +202,9 @@ class Manifest:
             raise Error(f"the manifest takes no more edits since a write failed: {self._failure!r}") from self._failure
 
     def _rotate_at(self) -> int:
-        """The size of event log at which an edit opens a new generation; not below the snapshot's, so that rewriting it stays cheap per edit."""
-        return max(self.rotate_bytes, self._current.snapshot.length) if self.rotate_bytes else 0
+        """The size of event log at which an edit opens a new generation; not below that of the snapshot's content, so that rewriting it stays
+        cheap per edit."""
+        return max(self.rotate_bytes, self._current.snapshot.length - HEAD_BYTES) if self.rotate_bytes else 0
 
     def _unused_generation(self) -> int:
         """One above every generation that left a file here: an interrupted rotation's names are not used again."""
@@ -193,7 +218,7 @@ class Manifest:
         """Write `version` as a snapshot with an empty event log, and make that the truth."""
         fs, directory, cipher = self._fs, self._directory, self._cipher(generation)
         # A crash anywhere up to CURRENT's rename leaves the old generation the truth, and two files that nothing names.
-        digest = write_snapshot(fs, directory, generation, version, self.options_text, cipher)
+        digest = write_snapshot(fs, directory, generation, version, self.options_text, cipher, mirror=self.mirror)
         current = replace(self._current, generation=generation, snapshot=digest)
         log = EventLog(fs, directory, current, version.number, cipher, self._clock())
         try:

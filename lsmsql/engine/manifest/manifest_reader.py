@@ -9,29 +9,31 @@ from ...errors import CorruptionError, KeyUnavailableError, LockedError, UsageEr
 from ..storage.filenames import FileKind, file_name
 from ..storage.filesystem import File, FileSystem
 from ..storage.keyring import Keyring
+from ..storage.parity import Repairs
 from ..storage.record_log import LogState, scan_records
+from .advice import REBUILD
 from .current import Current, parse_current
 from .event_log import after_record
 from .snapshot_file import read_snapshot
 from .version import Version
 
 _ATTEMPTS = 100
-_ADVICE = "restore the directory from a backup"
 
 
 class ManifestReader:
     """version: after the last edit that was read; options_text: as saved with it; current: what CURRENT says. From the first `advance` on.
 
-    keyring: for encrypted databases. One thread at a time."""
+    keyring: for encrypted databases; repairs: see read_snapshot. One thread at a time."""
 
     version: Version
     options_text: str
     current: Current
 
-    def __init__(self, fs: FileSystem, directory: str, keyring: Keyring | None) -> None:
+    def __init__(self, fs: FileSystem, directory: str, keyring: Keyring | None, repairs: Repairs | None = None) -> None:
         self._fs = fs
         self._directory = directory
         self._keyring = keyring
+        self._repairs = repairs
         self._path = fs.join(directory, file_name(FileKind.CURRENT))
         self._data = b""  # of CURRENT
         self._log: File | None = None
@@ -63,7 +65,7 @@ class ManifestReader:
         try:
             return self._fs.read(self._path)
         except FileNotFoundError:
-            raise CorruptionError(self._path, None, "CURRENT is missing", _ADVICE) from None
+            raise CorruptionError(self._path, None, "CURRENT is missing", REBUILD) from None
 
     def _load(self, data: bytes) -> None:
         """Take over the generation that CURRENT names."""
@@ -71,12 +73,12 @@ class ManifestReader:
         current = parse_current(self._path, data)
         self._check_owner(current)
         cipher = self._keyring.cipher(current.generation) if self._keyring else None
-        version, options_text = read_snapshot(fs, directory, current.generation, current.snapshot, cipher)
+        version, options_text = read_snapshot(fs, directory, current.generation, current.snapshot, cipher, self._repairs)
         path = fs.join(directory, file_name(FileKind.EVENT_LOG, current.generation))
         try:
             log = fs.open(path)
         except FileNotFoundError:
-            raise CorruptionError(path, None, "the event log of the generation in CURRENT is missing", _ADVICE) from None
+            raise CorruptionError(path, None, "the event log of the generation in CURRENT is missing", REBUILD) from None
         self.close()
         self._log, self.current, self.version, self.options_text = log, current, version, options_text
         self._forget_log()
@@ -109,7 +111,7 @@ class ManifestReader:
             self._offset += record.length
             self._ordinal += 1
         if end.state is LogState.CORRUPT:
-            raise CorruptionError(log.path, start + end.offset, end.reason, "edits behind the damage would be lost")
+            raise CorruptionError(log.path, start + end.offset, end.reason, f"edits behind the damage would be lost: {REBUILD}")
         self._size = size
         return bool(records)
 

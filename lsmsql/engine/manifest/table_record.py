@@ -7,12 +7,15 @@ from dataclasses import dataclass
 from ..kernel.kinds import KEY_BYTES_MAX, SEQNO_MAX
 
 LEVELS = 7
+CHECKSUM_BYTES = 16
 
 
 @dataclass(frozen=True, slots=True)
 class TableRecord:
     """size: bytes of the file. smallest, largest: user keys, both inclusive. min_seqno, max_seqno: as readers see them, so with global_seqno
-    added, which is 0 for all but ingested tables. tombstones counts entries of that kind."""
+    added, which is 0 for all but ingested tables. tombstones counts entries of that kind.
+    run: the file id of the first of the tables that were written together with this one, in one flush, compaction or ingest, of which no two
+    overlap. checksum: XXH3-128 over the whole file."""
 
     file_id: int
     tree_id: int
@@ -25,6 +28,8 @@ class TableRecord:
     min_seqno: int
     max_seqno: int
     global_seqno: int = 0
+    run: int = 0
+    checksum: bytes = bytes(CHECKSUM_BYTES)
 
     def overlaps(self, smallest: bytes, largest: bytes) -> bool:
         """Whether a key of [smallest, largest] may be in the table."""
@@ -40,3 +45,5 @@ class TableRecord:
             raise ValueError(f"table {self.file_id} has impossible key bounds")
         if not 0 <= self.global_seqno <= self.min_seqno <= self.max_seqno <= SEQNO_MAX:
             raise ValueError(f"table {self.file_id} has impossible seqno bounds {self.min_seqno} to {self.max_seqno}")
+        if len(self.checksum) != CHECKSUM_BYTES:
+            raise ValueError(f"the checksum of table {self.file_id} has {len(self.checksum)} bytes")

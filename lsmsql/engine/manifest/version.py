@@ -8,7 +8,8 @@ from itertools import pairwise
 
 from ..kernel.kinds import SEQNO_MAX
 from .table_record import LEVELS, TableRecord
-from .version_edit import VersionEdit
+from .time_points import TimePoint, merged
+from .version_edit import BlobStatistics, VersionEdit
 
 __all__ = ["LEVELS", "NAME_BYTES_MAX", "NO_TABLES", "TREES_MAX", "Levels", "TableRecord", "Version"]
 
@@ -28,7 +29,8 @@ class Version:
     wals: live WALs, ascending. snapshots: name -> seqno. floor: below it only named snapshots are readable. next_tree_id, next_file_id:
     nothing at or above was ever used. last_seqno: the highest flushed or ingested. wal_synced: file id of a WAL and the bytes of it that were
     synced before the last edit that said so. host_seqno: of the last prepared commit that was committed and flushed. number: of the last edit
-    applied. The mappings are never changed.
+    applied. blobs: by file id. dictionaries: (tree id, dictionary id) -> its bytes. times: thinned, from the floor on; see time_points.py.
+    The mappings are never changed.
     """
 
     trees: Mapping[int, str] = field(default_factory=dict)
@@ -43,6 +45,9 @@ class Version:
     wal_synced: tuple[int, int] = (0, 0)
     host_seqno: int = 0
     number: int = 0
+    blobs: Mapping[int, BlobStatistics] = field(default_factory=dict)
+    dictionaries: Mapping[tuple[int, int], int] = field(default_factory=dict)
+    times: tuple[TimePoint, ...] = ()
 
     def tables(self) -> Iterator[TableRecord]:
         """Every table, by tree id, then level, then the level's order."""
@@ -55,20 +60,15 @@ class Version:
         return {table.file_id for table in self.tables()}.union(self.wals)
 
     def apply(self, edit: VersionEdit) -> Version:
-        """The version after an edit. ValueError, saying why, when the edit does not fit this version."""
+        """The version after an edit, which counts only once: what it says may be so already. ValueError, saying why, when it does not fit."""
         next_file_id = self.next_file_id if edit.next_file_id is None else edit.next_file_id
         if not self.next_file_id <= next_file_id <= FILE_ID_MAX:
             raise ValueError(f"next file id cannot go from {self.next_file_id} to {next_file_id}")
         trees, next_tree_id = self._trees_after(edit)
-        new_ids = [*(table.file_id for table in edit.added), *edit.wals_added]
+        self._require_new(edit, next_file_id)
         levels = self._levels_after(edit, trees)
         wals = self._wals_after(edit)
-        if new_ids:
-            if not all(0 < file_id < next_file_id for file_id in new_ids):
-                raise ValueError(f"file ids {new_ids} are not all reserved: the next is {next_file_id}")
-            kept = self.file_ids().difference(edit.removed)
-            if len(set(new_ids)) != len(new_ids) or not kept.isdisjoint(new_ids):
-                raise ValueError(f"file ids {new_ids} are not all new")
+        floor = max(self.floor, edit.floor or 0)
         for seqno in (edit.floor, edit.last_seqno, edit.host_seqno):
             if seqno is not None and not 0 <= seqno <= SEQNO_MAX:
                 raise ValueError(f"impossible seqno {seqno}")
@@ -82,26 +82,50 @@ class Version:
             wals=wals,
             snapshots=self._snapshots_after(edit),
             # Two compactions may end in another order than they began, each with the floor of its beginning.
-            floor=max(self.floor, edit.floor or 0),
+            floor=floor,
             next_tree_id=next_tree_id,
             next_file_id=next_file_id,
             last_seqno=max(self.last_seqno, edit.last_seqno or 0),
             wal_synced=wal_synced,
             host_seqno=max(self.host_seqno, edit.host_seqno or 0),
             number=self.number + 1,
+            blobs=self._blobs_after(edit, next_file_id),
+            dictionaries=self._dictionaries_after(edit, trees),
+            times=self._times_after(edit, floor),
         )
+
+    def _require_new(self, edit: VersionEdit, next_file_id: int) -> None:
+        """ValueError unless every file that the edit adds has an id of its own, which is reserved."""
+        new_ids = [*(table.file_id for table in edit.added), *edit.wals_added]
+        if not new_ids:
+            return
+        if not all(0 < file_id < next_file_id for file_id in new_ids):
+            raise ValueError(f"file ids {new_ids} are not all reserved: the next is {next_file_id}")
+        here = {record.file_id: record for record in self.tables()}
+        again = {record.file_id for record in edit.added if here.get(record.file_id) == record}.union(set(edit.wals_added).intersection(self.wals))
+        kept = {*here, *self.wals}.difference(edit.removed, again)
+        if len(set(new_ids)) != len(new_ids) or not kept.isdisjoint(new_ids):
+            raise ValueError(f"file ids {new_ids} are not all new")
+
+    def _require_gone(self, file_ids: set[int], what: str) -> None:
+        """ValueError unless files that are to be removed and are not there may have been of that sort once."""
+        for file_id in sorted(file_ids):
+            if not 0 < file_id < self.next_file_id or file_id in self.file_ids():
+                raise ValueError(f"there is no {what} {file_id} to remove")
 
     def _trees_after(self, edit: VersionEdit) -> tuple[Mapping[int, str], int]:
         if not edit.trees_created and not edit.trees_dropped:
             return self.trees, self.next_tree_id
         trees = dict(self.trees)
         for tree_id in edit.trees_dropped:
-            if trees.pop(tree_id, None) is None:
+            if trees.pop(tree_id, None) is None and not 0 < tree_id < self.next_tree_id:
                 raise ValueError(f"there is no tree {tree_id} to drop")
         next_tree_id = self.next_tree_id
         names = set(trees.values())
         for tree_id, name in edit.trees_created:
             _check_name(name)
+            if self.trees.get(tree_id) == trees.get(tree_id) == name:
+                continue
             if not self.next_tree_id <= tree_id < 1 << 32 or tree_id in trees:
                 raise ValueError(f"tree id {tree_id} was used before")
             if name in names:
@@ -130,11 +154,11 @@ class Version:
             return self.levels
         homes = {table.file_id: table.tree_id for table in self.tables()} if edit.removed else {}
         gone: dict[int, set[int]] = {}
-        for file_id in edit.removed:
-            tree_id = homes.pop(file_id, None)
-            if tree_id is None:
-                raise ValueError(f"there is no table {file_id} to remove")
-            gone.setdefault(tree_id, set()).add(file_id)
+        if len(set(edit.removed)) != len(edit.removed):
+            raise ValueError(f"there is no table {next(i for i in edit.removed if edit.removed.count(i) > 1)} to remove twice")
+        self._require_gone(set(edit.removed) - homes.keys(), "table")
+        for file_id in homes.keys() & edit.removed:
+            gone.setdefault(homes[file_id], set()).add(file_id)
         came: dict[int, list[TableRecord]] = {}
         for table in edit.added:
             table.check()
@@ -147,7 +171,9 @@ class Version:
         return levels
 
     def _wals_after(self, edit: VersionEdit) -> tuple[int, ...]:
-        if not set(edit.wals_removed) <= set(self.wals) or len(set(edit.wals_removed)) != len(edit.wals_removed):
+        tables = {record.file_id for record in self.tables()} if edit.wals_removed else set()
+        known = all(0 < wal_id < self.next_file_id and wal_id not in tables for wal_id in edit.wals_removed)
+        if not known or len(set(edit.wals_removed)) != len(edit.wals_removed):
             raise ValueError(f"WALs {edit.wals_removed} are not all live")
         return tuple(sorted(set(self.wals).difference(edit.wals_removed).union(edit.wals_added)))
 
@@ -156,14 +182,43 @@ class Version:
             return self.snapshots
         snapshots = dict(self.snapshots)
         for name in edit.snapshots_released:
-            if snapshots.pop(name, None) is None:
-                raise ValueError(f"there is no snapshot {name!r} to release")
+            snapshots.pop(name, None)
         for name, seqno in edit.snapshots_set:
             _check_name(name)
-            if not self.floor <= seqno <= SEQNO_MAX:
+            if not self.floor <= seqno <= SEQNO_MAX and self.snapshots.get(name) != seqno:
                 raise ValueError(f"snapshot {name!r} at seqno {seqno} lies below the floor {self.floor}")
             snapshots[name] = seqno
         return snapshots
+
+    def _blobs_after(self, edit: VersionEdit, next_file_id: int) -> Mapping[int, BlobStatistics]:
+        if not edit.blobs_set and not edit.blobs_removed:
+            return self.blobs
+        blobs = {file_id: blob for file_id, blob in self.blobs.items() if file_id not in edit.blobs_removed}
+        for blob in edit.blobs_set:
+            if not 0 < blob.file_id < next_file_id:
+                raise ValueError(f"the id of blob file {blob.file_id} is not reserved: the next is {next_file_id}")
+            if blob.dead_values > blob.values or blob.dead_bytes > blob.stored_bytes:
+                raise ValueError(f"in blob file {blob.file_id} more is dead than there is")
+            blobs[blob.file_id] = blob
+        return blobs
+
+    def _dictionaries_after(self, edit: VersionEdit, trees: Mapping[int, str]) -> Mapping[tuple[int, int], int]:
+        if not edit.dictionaries_added and not edit.dictionaries_retired and trees is self.trees:
+            return self.dictionaries
+        retired = set(edit.dictionaries_retired)
+        dictionaries = {place: size for place, size in self.dictionaries.items() if place[0] in trees and place not in retired}
+        for tree_id, dictionary_id, size in edit.dictionaries_added:
+            if tree_id not in trees or not dictionary_id or not size:
+                raise ValueError(f"dictionary {dictionary_id:#010x} of {size} bytes for tree {tree_id} cannot be")
+            dictionaries[tree_id, dictionary_id] = size
+        return dictionaries
+
+    def _times_after(self, edit: VersionEdit, floor: int) -> tuple[TimePoint, ...]:
+        if not edit.times and (floor == self.floor or len(self.times) < 2):
+            return self.times
+        if any(seqno > SEQNO_MAX for seqno, _ in edit.times):
+            raise ValueError(f"impossible seqnos in the time points {edit.times}")
+        return merged(self.times, edit.times, floor)
 
 
 def _check_name(name: str) -> None:
@@ -174,6 +229,7 @@ def _check_name(name: str) -> None:
 def _changed(levels: Levels, gone: set[int], came: list[TableRecord]) -> Levels:
     """The levels of one tree without some tables and with others, in their order; ValueError where a deep level would overlap."""
     after: list[tuple[TableRecord, ...]] = []
+    gone = gone.union(table.file_id for table in came)  # One that is there already, just so.
     for number, level in enumerate(levels):
         tables = [table for table in level if table.file_id not in gone]
         tables += [table for table in came if table.level == number]

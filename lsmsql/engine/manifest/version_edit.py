@@ -1,10 +1,24 @@
-"""VersionEdit: one change to a version, made durable as a whole or not at all."""
+"""VersionEdit: one change to a version, made durable as a whole or not at all; made twice, it is the same as made once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
 from .table_record import TableRecord
+from .time_points import TimePoint
+
+
+@dataclass(frozen=True, slots=True)
+class BlobStatistics:
+    """What a blob file holds: values, their bytes before and after compression, and how many values and stored bytes of these no version of a key
+    leads to any more."""
+
+    file_id: int
+    values: int
+    raw_bytes: int
+    stored_bytes: int
+    dead_values: int
+    dead_bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -16,6 +30,8 @@ class VersionEdit:
     version keeps the highest. next_file_id: all ids below are reserved. last_seqno: the highest flushed or ingested. wal_synced: of the newest
     WAL its file id, and how many bytes of it were synced before this edit: what the edit stands on. host_seqno: of the last prepared commit that
     was committed and flushed. None leaves as it is.
+    blobs_set: what is in blob files now; blobs_removed: their file ids. dictionaries_added: (tree id, dictionary id, its bytes), of those that
+    the tree's tables embed from now on; dictionaries_retired: (tree id, dictionary id), which no table does any more. times: see time_points.py.
     """
 
     added: tuple[TableRecord, ...] = ()
@@ -32,3 +48,8 @@ class VersionEdit:
     last_seqno: int | None = None
     wal_synced: tuple[int, int] | None = None
     host_seqno: int | None = None
+    blobs_set: tuple[BlobStatistics, ...] = ()
+    blobs_removed: tuple[int, ...] = ()
+    dictionaries_added: tuple[tuple[int, int, int], ...] = ()
+    dictionaries_retired: tuple[tuple[int, int], ...] = ()
+    times: tuple[TimePoint, ...] = ()

@@ -13,7 +13,7 @@ from ...prefix_extractor import PrefixExtractor
 from ..kernel.kinds import SEQNO_MAX
 from ..manifest.tagged_fields import pack_fields, pack_number, pack_numbers, unpack_number, unpack_numbers, unpack_single
 
-PROPERTIES_FORMAT = 9
+PROPERTIES_FORMAT = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +22,10 @@ class Properties:
     min_seqno, max_seqno: as in the file, before global_seqno is added. They, smallest and largest are of entries and range tombstones together:
     `largest` may be where a range tombstone ends, which is beyond the last key that it reaches.
     data_bytes: of the data frames; raw_bytes: of user keys and values.
-    created_us: microseconds since the Unix epoch. replaced: file ids of the tables that this one was merged from. options: as text.
+    created_us: microseconds since the Unix epoch. replaced: file ids of the tables that this one was merged from, with the others of its run.
+    run: file ids of all tables that were written together with it, itself included. obsolete: file ids of tables and WALs that no version named any
+    more when it was finished, and that may come back after a power loss. host_seqno: of the last prepared commit that was committed and that
+    it, or a table before it, holds. options: as text.
 
     On disk tagged fields (tagged_fields.py): the tag is the attribute's place in this class, from 1; numbers are u64, hash_ratio is text.
     """
@@ -64,6 +67,10 @@ class Properties:
     partition_bytes: int  # raw, at which they were closed
     kv_checksums: int  # 1: blocks carry a checksum of every entry
     prefix: str  # PrefixExtractor of what the filter holds beside the keys
+    level: int  # that it was written for
+    run: tuple[int, ...]
+    obsolete: tuple[int, ...]
+    host_seqno: int
     block_parts: int = 1  # data blocks that are the parts of one; left out where it is 1
 
     def pack(self) -> bytes:
@@ -82,6 +89,8 @@ def parse_properties(data: bytes) -> Properties:
         raise ValueError(f"unknown block layout {properties.block_layout!r}")
     if not 1 <= properties.block_parts <= BLOCK_PARTS_MAX or (properties.block_parts > 1 and properties.dictionary_id):
         raise ValueError(f"impossible blocks of {properties.block_parts} parts")
+    if properties.file_id not in properties.run:
+        raise ValueError(f"table {properties.file_id} is not in its own run {properties.run}")
     if properties.kv_checksums > 1:
         raise ValueError(f"unknown checksums of entries {properties.kv_checksums}")
     if properties.sentinel > 1 or (properties.sentinel and (not properties.range_tombstones or properties.entries != 1)):

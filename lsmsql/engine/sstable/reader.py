@@ -13,6 +13,7 @@ from ...options import Options
 from ...parity_scheme import ParityScheme
 from ...prefix_extractor import PrefixExtractor
 from ..kernel import BlockCache, Table
+from ..manifest.advice import REBUILD
 from ..manifest.version import TableRecord
 from ..storage.block_frame import HEADER_BYTES, FrameType, open_frame, open_payload, peek_header
 from ..storage.dictionary import Dictionary, shared_dictionary
@@ -290,7 +291,7 @@ def _open_file(
     try:
         file = fs.open(path)
     except FileNotFoundError:
-        raise CorruptionError(path, None, "the SSTable is missing", "restore it from a backup") from None
+        raise CorruptionError(path, None, "the SSTable is missing", REBUILD) from None
     try:
         source = TableFile(file, keyring.cipher(file_id) if keyring else None, repairs, paranoid)
         if source.contents.file_id != file_id or source.properties.file_id != file_id:

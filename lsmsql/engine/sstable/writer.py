@@ -18,6 +18,7 @@ from ..kernel import FilterKind, TableStream, TableSummary
 from ..kernel.partitions import Partition
 from ..manifest.version import TableRecord
 from ..storage.block_frame import FrameType, seal_frame, seal_many
+from ..storage.checksum import RunningChecksum
 from ..storage.compression import Codec
 from ..storage.dictionary import Dictionary
 from ..storage.encryption import OVERHEAD, FileCipher
@@ -47,7 +48,8 @@ class TableSink:
     """Where tables go and what they say of themselves.
 
     new_file_id: called once for each file. schema: the statement that made an SQL table's tree.
-    edit_number: the manifest's last durable edit. replaced: file ids of a compaction's inputs.
+    edit_number: the manifest's last durable edit. replaced: file ids of a compaction's inputs. host_seqno: see Properties. obsolete: asked once
+    at the end of the writing; see Properties. discarded: told the file id of each table that is given up.
     pace: called after each chunk with the bytes written, between two writes; what it raises ends the writing. clock: microseconds.
     """
 
@@ -65,6 +67,9 @@ class TableSink:
     replaced: tuple[int, ...] = ()
     pace: Callable[[int], None] | None = None
     clock: Callable[[], int] = _now_us
+    host_seqno: int = 0
+    obsolete: Callable[[], tuple[int, ...]] = tuple
+    discarded: Callable[[int], None] = lambda _: None
     reserved: deque[int] = field(default_factory=deque, compare=False)  # file ids of tables to come
 
     def reserve_file_id(self) -> int:
@@ -148,11 +153,14 @@ class UnfinishedTable:
         self.sentinel = False
         self._sections: list[Section] = []
         self._mirrored: list[tuple[SectionType, int, bytes]] = []  # sections that will stand twice, with their number of frames
+        self._checksum = RunningChecksum()
+        self._discarded = sink.discarded
         self._file: File = sink.fs.create(self.path)
 
     def append(self, data: bytes) -> int:
         """Append, and return how many bytes that were."""
         self._file.append(data)
+        self._checksum.update(data)
         self.size += len(data)
         return len(data)
 
@@ -184,9 +192,9 @@ class UnfinishedTable:
         self.blob_files = tuple(blob_files)
         self.sentinel = sentinel
 
-    def finish(self, sink: TableSink, global_seqno: int) -> TableRecord:
-        """Append the other sections, properties, mirrors and table of contents, sync, close. UsageError, or ValueError for what is attached,
-        where that cannot be."""
+    def finish(self, sink: TableSink, global_seqno: int, run: tuple[int, ...], obsolete: tuple[int, ...]) -> TableRecord:
+        """Append the other sections, properties, mirrors and table of contents, sync, close. run, obsolete: see Properties. UsageError, or ValueError
+        for what is attached, where that cannot be."""
         if _frozen(sink) != self._frozen:
             raise UsageError(f"{self.path}: a table's configuration is frozen at its first key")
         if self.range_tombstones and global_seqno:
@@ -197,7 +205,7 @@ class UnfinishedTable:
             self._append_mirrored(SectionType.RANGE_TOMBSTONES, [self._frame(FrameType.RANGE_TOMBSTONES, pack_fragments(self.range_tombstones))])
         if self.blob_files:
             self._append_mirrored(SectionType.BLOB_FILES, [self._frame(FrameType.BLOB_FILES, pack_blob_files(self.blob_files))])
-        properties = _properties(sink, self, summary, global_seqno)
+        properties = _properties(sink, self, summary, global_seqno, run, obsolete)
         self._append_mirrored(SectionType.PROPERTIES, [self._frame(FrameType.PROPERTIES, properties.pack())])
         self._append_mirrors()
         contents = TableOfContents(self.file_id, sink.database_id, tuple(self._sections))
@@ -218,6 +226,8 @@ class UnfinishedTable:
             min_seqno=summary.min_seqno + global_seqno,
             max_seqno=summary.max_seqno + global_seqno,
             global_seqno=global_seqno,
+            run=run[0],
+            checksum=self._checksum.digest(),
         )
 
     def _with_range_tombstones(self, summary: TableSummary) -> TableSummary:
@@ -240,6 +250,7 @@ class UnfinishedTable:
             self._file.close()
         with suppress(OSError):
             fs.remove(self.path)
+        self._discarded(self.file_id)  # A power loss may bring it back.
 
     def _frame(self, type: FrameType, raw: bytes, ordinal: int = 0) -> bytes:
         return seal_frame(type, raw, codec=Codec.ZSTD, level=_SECTION_LEVEL, cipher=self.cipher, ordinal=ordinal, parity=METADATA)
@@ -296,7 +307,8 @@ def begin_tables(stream: TableStream, sink: TableSink) -> list[UnfinishedTable]:
 def finish_tables(begun: Sequence[UnfinishedTable], sink: TableSink, global_seqno: int = 0) -> list[TableRecord]:
     """Write what ends each file, sync and close it. global_seqno: what readers add to the seqnos in the files. Errors as `write_tables`."""
     try:
-        return [table.finish(sink, global_seqno) for table in begun]
+        run, obsolete = tuple(table.file_id for table in begun), sink.obsolete()
+        return [table.finish(sink, global_seqno, run, obsolete) for table in begun]
     except BaseException:
         discard_tables(begun, sink.fs)
         raise
@@ -343,7 +355,9 @@ def _frozen(sink: TableSink) -> tuple[object, ...]:
     return sink.fs, sink.directory, sink.database_id, sink.keyring, sink.options, sink.tree_id, sink.tree_name, sink.schema
 
 
-def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, global_seqno: int) -> Properties:
+def _properties(
+    sink: TableSink, table: UnfinishedTable, summary: TableSummary, global_seqno: int, run: tuple[int, ...], obsolete: tuple[int, ...]
+) -> Properties:
     return Properties(
         database_id=sink.database_id,
         file_id=table.file_id,
@@ -383,4 +397,8 @@ def _properties(sink: TableSink, table: UnfinishedTable, summary: TableSummary, 
         kv_checksums=int(table.checked),
         prefix=sink.options.prefix,
         block_parts=summary.block_parts,
+        level=sink.level,
+        run=run,
+        obsolete=obsolete,
+        host_seqno=sink.host_seqno,
     )

@@ -264,6 +264,20 @@ def open_payload(
     return codec, raw, payload
 
 
+def mend_frame(path: str, offset: int, stored: bytes, type: int, parity: ParityScheme, repairs: Repairs | None = None) -> bytes:
+    """A frame and its parity as they were written, without decryption: repaired, and counted, where it does not match its checks.
+
+    Arguments and errors as of `check_frame`."""
+    try:
+        _verified(path, offset, stored[: parity.frame_length(len(stored))], type, parity.byte, _ANY)
+        return stored
+    except ValueError as error:
+        raise CorruptionError(path, offset, str(error)) from None
+    except CorruptionError as error:
+        verified = partial(_verified, path, offset, type=type, scheme=parity.byte, known=_ANY)
+        return add_parity(parity, _repaired(path, offset, stored, parity, verified, error, repairs))
+
+
 def _verified(
     path: str, offset: int, frame: Bytes, type: int, scheme: int, known: int, flags_max: int = FLAG_ENCRYPTED | FLAG_PARITY
 ) -> tuple[int, int, int, int, Bytes]:
@@ -289,12 +303,19 @@ def _verified_or_repaired(
     try:
         return verified(frame=stored[:length])
     except CorruptionError as error:
-        found = repair(parity, stored, length, partial(_passes, verified))
-        if found is None:
-            raise CorruptionError(path, offset, error.message, f"parity {parity} could not repair it") from None
+        return verified(frame=_repaired(path, offset, stored, parity, verified, error, repairs))
+
+
+def _repaired(
+    path: str, offset: int, stored: Bytes, parity: ParityScheme, verified: Callable[..., object], error: CorruptionError, repairs: Repairs | None
+) -> bytes:
+    """The frame that was written, counted; CorruptionError where parity cannot tell."""
+    found = repair(parity, stored, parity.frame_length(len(stored)), partial(_passes, verified))
+    if found is None:
+        raise CorruptionError(path, offset, error.message, f"parity {parity} could not repair it") from None
     if repairs is not None:
         repairs.add(path, offset)
-    return verified(frame=found)
+    return found
 
 
 def _passes(verified: Callable[..., object], frame: bytes) -> bool:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from xxhash import xxh3_64_intdigest, xxh3_128_digest
+from xxhash import xxh3_64_intdigest, xxh3_128, xxh3_128_digest
 
 from .filesystem import Bytes
 
@@ -20,3 +20,16 @@ def checksum32(data: Bytes) -> int:
 def checksum128(data: Bytes) -> bytes:
     """The 16 stored bytes of XXH3-128, low 64 bits first, each half little-endian (the library's digest is big-endian)."""
     return xxh3_128_digest(data)[::-1]
+
+
+class RunningChecksum:
+    """The `checksum128` of bytes that come piece by piece."""
+
+    def __init__(self) -> None:
+        self._state = xxh3_128()
+
+    def update(self, data: Bytes) -> None:
+        self._state.update(data)
+
+    def digest(self) -> bytes:
+        return self._state.digest()[::-1]

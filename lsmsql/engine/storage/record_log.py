@@ -34,6 +34,7 @@ class RecordKind(IntEnum):
     EDIT = 6
     LOG_START = 7
     SLOT_CHANGE = 8
+    TREES = 9
 
 
 HEADER_BYTES = 64
@@ -242,7 +243,7 @@ def _later_header(data: bytes, offset: int, log_id: int, ordinal: int) -> tuple[
 
     The ordinal keeps out a value that holds an old piece of this very log: it can only hold headers of earlier records."""
     # Kind and flags before the id, so that a payload full of small numbers does not cost a checksum for each of them.
-    pattern = re.compile(rb"(?=[\x01-\x08]\x00[\x00\x01]\x00" + re.escape(log_id.to_bytes(8, "little")) + rb")", re.DOTALL)
+    pattern = re.compile(rb"(?=[\x01-\x09]\x00[\x00\x01]\x00" + re.escape(log_id.to_bytes(8, "little")) + rb")", re.DOTALL)
     for match in pattern.finditer(data, offset + 4):
         start = match.start() - 4
         if start + HEADER_BYTES > len(data):

@@ -1,0 +1,236 @@
+"""repair: a manifest made anew from KEYS, tables and WALs says what the lost one said; nothing that was deleted comes back."""
+
+from __future__ import annotations
+
+import random
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+import lsmsql
+from lsmsql.connection import connect
+from lsmsql.engine.manifest.table_record import TableRecord
+from lsmsql.engine.rebuild import FoundWal, Trees, live_wals, placed
+from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
+from lsmsql.engine.wal import Catalog, Predecessor
+from lsmsql.errors import CorruptionError, KeyUnavailableError, LockedError, UsageError
+from lsmsql.options import Options
+from tests.proof.workload import contents
+
+DIRECTORY = "/db"
+KEY = bytes(range(32))
+SMALL = Options(
+    background=False, block_bytes=300, memtable_bytes=1 << 14, table_bytes=6000, level_bytes=1 << 14, l0_tables=3, l0_slowdown=9, l0_stop=9
+)
+OF_THE_MANIFEST = ("CURRENT", "manifest-", "events-")
+
+both = pytest.mark.parametrize("key", [None, KEY], ids=["plain", "encrypted"])
+
+
+def without_manifest(fs: MemoryFileSystem) -> MemoryFileSystem:
+    files = {path: data for path, data in fs.files().items() if not path.rpartition("/")[2].startswith(OF_THE_MANIFEST)}
+    return MemoryFileSystem(files, fs.directories())
+
+
+def state(engine: lsmsql.Database) -> dict[str, dict[bytes, bytes]]:
+    return {name: contents(engine, name) for name in engine.tree_names()}
+
+
+def lived(key: bytes | None = None, seed: int = 1, rounds: int = 12) -> tuple[MemoryFileSystem, dict[str, dict[bytes, bytes]], list[str]]:
+    """A database with tables in several levels, deleted rows, dropped and empty trees, and a WAL. Its obsolete files are kept, as by readers."""
+    generator = random.Random(seed)
+    fs = MemoryFileSystem(directories=[DIRECTORY])
+    with lsmsql.open(DIRECTORY, SMALL, key=key, filesystem=fs) as engine:
+        views = []
+        for name in ("a", "b", "gone"):
+            engine.tree(name)
+        for number in range(rounds):
+            for name in ("a", "b") if number > 3 else ("a", "b", "gone"):
+                tree = engine.tree(name)
+                for _ in range(60):
+                    row = b"%03d" % generator.randrange(150)
+                    if generator.random() < 0.4:
+                        tree.delete(row)
+                    else:
+                        tree.put(row, generator.randbytes(30) * 2)
+            engine.flush()
+            if number in (1, 1 + seed % 3 * 2):
+                views.append(engine.current_view())  # It keeps the tables of now, while those with newer tombstones come and go.
+            if number == 3:
+                engine.drop_tree("gone")
+            if number == 6:
+                engine.tree("b").ingest([(b"i%02d" % n, b"in") for n in range(20)])
+            if number % 4 == 3:
+                engine.compact()
+        engine.tree("empty")
+        engine.tree("a").put(b"in the WAL", b"alone")
+        engine.tree("late")
+        engine.drop_tree("late")
+        expected = state(engine)
+        files = fs.files()
+        tables = [table.file_id for table in engine._line.version.tables()]
+        for view in views:
+            view.close()
+    left = [path for path in files if path.endswith(".sst") and int(path[-10:-4]) not in tables]
+    return MemoryFileSystem({path: data for path, data in files.items() if not path.endswith("LOCK")}, [DIRECTORY]), expected, left
+
+
+@both
+@pytest.mark.parametrize("seed", range(3))
+def test_every_row_and_tree_is_there_again_and_nothing_that_was_deleted(key: bytes | None, seed: int) -> None:
+    files, expected, left = lived(key, seed)
+    assert left, "obsolete files beside those that count"
+    fs = without_manifest(files)
+    with pytest.raises(CorruptionError, match=r"CURRENT is missing.*repair --rebuild"):
+        lsmsql.open(DIRECTORY, key=key, filesystem=fs)
+    report = lsmsql.repair(DIRECTORY, key=key, filesystem=fs)
+    assert set(expected) == {"a", "b", "empty"} == set(report.trees)
+    assert {f"{DIRECTORY}/{report.aside}/{name}" for name in report.moved} == {path for path in fs.files() if "/aside-" in path}
+    assert any("snapshots" in what for what in report.unknown)
+    for _ in range(2):
+        with lsmsql.open(DIRECTORY, key=key, filesystem=fs) as engine:
+            assert state(engine) == expected
+            assert engine.options == SMALL
+            engine.compact()
+            assert state(engine) == expected
+            engine.tree("a").put(b"new", b"row")
+            expected["a"][b"new"] = b"row"
+    assert not [path for path in fs.files() if path.endswith(".tmp")]
+
+
+def test_any_moment_of_a_life_can_be_repaired() -> None:
+    """After every operation on files, with everything that is on the disk then: rows as the manifest would have shown them."""
+    from tests.proof.fault_filesystem import FaultFileSystem
+
+    fs = FaultFileSystem(directories=[DIRECTORY])
+    moments: list[dict[str, bytes]] = []
+    fs.watch = lambda operation: moments.append(fs.files()) if operation.kind in ("sync", "rename", "remove") else None
+    generator = random.Random(5)
+    with lsmsql.open(DIRECTORY, replace(SMALL, memtable_bytes=1 << 11), filesystem=fs) as engine:
+        tree = engine.tree("a")
+        views = []
+        for number in range(100):
+            if number in (20, 45):
+                views.append(engine.current_view())
+            tree.put(b"%02d" % generator.randrange(40), b"%d" % number * 20)
+            tree.delete(b"%02d" % generator.randrange(40))
+        for view in views:
+            view.close()
+    tried = 0
+    for files in moments[10 :: max(1, len(moments) // 120)]:
+        now = {path: data for path, data in files.items() if not path.endswith("LOCK")}
+        intact = MemoryFileSystem(now, [DIRECTORY])
+        with lsmsql.open(DIRECTORY, filesystem=intact) as engine:
+            expected = state(engine)
+        broken = without_manifest(MemoryFileSystem(now, [DIRECTORY]))
+        lsmsql.repair(DIRECTORY, filesystem=broken)
+        with lsmsql.open(DIRECTORY, filesystem=broken) as engine:
+            assert state(engine) == expected, sorted(now)
+            engine.compact()
+            assert state(engine) == expected
+        tried += 1
+    assert tried > 50
+
+
+def test_a_repair_of_a_whole_database_changes_nothing_to_see() -> None:
+    files, expected, _ = lived()
+    report = lsmsql.repair(DIRECTORY, filesystem=files)
+    assert {"CURRENT"} < set(report.moved)
+    with lsmsql.open(DIRECTORY, filesystem=files) as engine:
+        assert state(engine) == expected
+    assert str(report).startswith("/db: a new manifest names") and "not known: the names of snapshots" in str(report)
+
+
+@both
+def test_a_damaged_table_is_kept_aside_and_told(key: bytes | None) -> None:
+    files, _, _ = lived(key)
+    with lsmsql.open(DIRECTORY, key=key, filesystem=files) as engine:
+        victim = min(table.file_id for table in engine._line.version.tables())
+    path = f"{DIRECTORY}/{victim:06d}.sst"
+    changed = files.files()
+    changed[path] = changed[path][:-8192] + bytes(8192)
+    fs = without_manifest(MemoryFileSystem(changed, [DIRECTORY]))
+    report = lsmsql.repair(DIRECTORY, key=key, filesystem=fs)
+    assert "damaged" in report.moved[f"{victim:06d}.sst"]
+    assert any(f"{victim:06d}.sst" in what for what in report.unknown)
+    assert fs.read(f"{DIRECTORY}/{report.aside}/{victim:06d}.sst") == changed[path]
+    lsmsql.open(DIRECTORY, key=key, filesystem=fs).close()
+    assert fs.exists(f"{DIRECTORY}/{report.aside}/{victim:06d}.sst")
+
+
+def test_what_cannot_be_repaired_is_refused() -> None:
+    with pytest.raises(UsageError, match="no table and no WAL"):
+        lsmsql.repair(DIRECTORY, filesystem=MemoryFileSystem())
+    files, _, _ = lived(KEY, rounds=3)
+    for key, error in ((None, KeyUnavailableError), (bytes(32), KeyUnavailableError)):
+        with pytest.raises(error):
+            lsmsql.repair(DIRECTORY, key=key, filesystem=files)
+    no_keys = MemoryFileSystem({path: data for path, data in files.files().items() if not path.endswith(("KEYS", "LOCK"))}, [DIRECTORY])
+    before = no_keys.files()
+    with pytest.raises(KeyUnavailableError, match="KEYS is missing"):
+        lsmsql.repair(DIRECTORY, key=KEY, filesystem=no_keys)
+    assert {path: data for path, data in no_keys.files().items() if not path.endswith("LOCK")} == before
+    with pytest.raises(UsageError, match="can be read"):
+        lsmsql.repair(DIRECTORY, filesystem=without_manifest(no_keys))
+    with lsmsql.open(DIRECTORY, key=KEY, filesystem=files), pytest.raises((LockedError, UsageError)):
+        lsmsql.repair(DIRECTORY, key=KEY, filesystem=files)
+
+
+def test_tables_of_sql_come_back_with_their_schemas(tmp_path: Path) -> None:
+    path = str(tmp_path / "app.db")
+    db = connect(path)
+    db.execute("CREATE VIRTUAL TABLE t USING lsm(a TEXT PRIMARY KEY, b); CREATE VIRTUAL TABLE empty USING lsm(id INTEGER PRIMARY KEY)")
+    db.executemany("INSERT INTO t VALUES (?, ?)", [(f"k{n}", n) for n in range(500)])
+    db.engine.flush()
+    db.execute("DELETE FROM t WHERE b < 100; INSERT INTO t VALUES ('in the WAL', -1)")
+    schemas = dict(db.engine._line.version.schemas)
+    rows = db.execute("SELECT a, b FROM t").fetchall()
+    db.close()
+    for file in (tmp_path / "app.db-lsm").iterdir():
+        if file.name.startswith(OF_THE_MANIFEST):
+            file.unlink()
+    assert len(schemas) == 2
+    report = lsmsql.repair(tmp_path / "app.db-lsm")
+    assert len(report.trees) == 2
+    db = connect(path)
+    assert db.execute("SELECT a, b FROM t").fetchall() == rows
+    assert db.execute("SELECT count(*) FROM empty").get == 0
+    assert dict(db.engine._line.version.schemas) == schemas
+    db.execute("INSERT INTO empty VALUES (7)")
+    db.close()
+
+
+# The parts
+
+
+def record(file_id: int, smallest: bytes, largest: bytes, low: int, high: int) -> TableRecord:
+    return TableRecord(file_id, 1, 0, 1, 1, 0, smallest, largest, low, high)
+
+
+def test_tables_lie_as_deep_as_their_seqnos_allow() -> None:
+    levels = {each.file_id: each.level for each in placed([record(1, b"a", b"m", 0, 9), record(2, b"n", b"z", 0, 30), record(3, b"a", b"c", 10, 20)])}
+    assert levels == {1: 6, 2: 6, 3: 5}
+    mixed = placed([record(1, b"a", b"m", 0, 9), record(2, b"k", b"z", 5, 30), record(3, b"y", b"zz", 31, 40)])
+    assert {each.file_id: each.level for each in mixed} == {1: 0, 2: 0, 3: 0}, "3 lies above 2, which cannot be told from 1"
+
+
+def wal(wal_id: int, *predecessors: int) -> FoundWal:
+    return FoundWal(wal_id, Catalog(bytes(16), 1, tuple(Predecessor(each, 100, 100) for each in predecessors)), 0, 0)
+
+
+def test_the_newest_wal_says_which_others_were_live() -> None:
+    wals = {each.wal_id: each for each in (wal(3), wal(4, 3), wal(7, 4), wal(9, 4, 7))}
+    assert live_wals(wals, ()) == [4, 7, 9]
+    assert live_wals(wals, (9,)) == [4, 7]
+    assert live_wals({9: wals[9], 4: wals[4]}, ()) == [9], "7 was flushed, and 4 before it"
+    assert live_wals({}, ()) == []
+
+
+def test_trees_are_those_of_the_newest_wal() -> None:
+    from lsmsql.engine.manifest.version_edit import VersionEdit
+
+    made = VersionEdit(trees_created=((5, "new"),), schemas_set=((5, "CREATE"),))
+    catalog = Catalog(bytes(16), 1, (), {1: "a", 2: "b"}, {2: "text"}, 5)
+    found = Trees.told_by(replace(wal(3), catalog=catalog, trees=(made, VersionEdit(trees_dropped=(2,)))))
+    assert (found.names, found.schemas, found.next_id) == ({1: "a", 5: "new"}, {5: "CREATE"}, 6)
