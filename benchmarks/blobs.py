@@ -17,7 +17,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Protocol
 
-from lsmsql.engine.blob import BlobPointer, SlotStore, ValueStore
+from lsmsql.engine.blob import BlobPointer, SlotStore, StoreOptions, ValueStore
 from lsmsql.engine.storage.filesystem import OsFileSystem
 from lsmsql.engine.storage.keyring import Keyring
 from lsmsql.parity_scheme import ParityScheme
@@ -43,8 +43,6 @@ class Slots:
 
     def __init__(self, path: Path, parity: str = "none", encrypted: bool = False, direct: bool = False) -> None:
         keyring = Keyring(DATABASE, {1: bytes(32)}) if encrypted else None
-        from lsmsql.engine.blob import StoreOptions
-
         self.values = ValueStore(SlotStore(OsFileSystem(), str(path), DATABASE, keyring, StoreOptions(direct=direct)), DATABASE, keyring)
         self.parity = ParityScheme.parse(parity)
         self.pointers: list[BlobPointer] = []

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from benchmarks import autocommit, checksums, dictionaries, encryption, filters, memory, parity, report, run
+from benchmarks import autocommit, blobs, checksums, dictionaries, encryption, filters, memory, parity, report, run
 from benchmarks.adapters import SYSTEMS, load
 from benchmarks.adapters.sqlite import SQLite
 from benchmarks.data import Dataset
@@ -199,3 +199,10 @@ def test_verdicts_compare_medians_with_the_best_peer_and_the_targets() -> None:
     assert rows["get_many(100)"]["reached"] == "goal"
     assert rows["full scan"]["reached"] == "no"
     assert rows["full scan"]["lmdb"] == "–"
+
+
+def test_the_blob_benchmark_reads_what_it_wrote(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    stores = ["lsmsql", "lsmsql rs(4,2)", "lsmsql encrypted", "sqlite 4 KiB"]
+    assert blobs.main(["--megabytes", "1", "--repeat", "1", "--directory", str(tmp_path), "--stores", *stores]) in (0, 1)
+    out = capsys.readouterr().out
+    assert all(out.count(f"  {name:24}") == 3 for name in stores)

@@ -18,10 +18,10 @@ from ..storage.parity import Repairs, repair
 from .directory_cache import DirectoryCache
 from .frame_record import FrameRecord
 from .frame_store import FrameStore, Read
-from .pointer import VALUE_BYTES_MAX
+from .pointer import VALUE_BYTES_MAX, BlobPointer
 from .value_frame import ENTRY_BYTES, VALUE_SECTION, Directory, Entry, directory_bytes, parse_directory, unpack_entry
 
-_PROBES = 4
+_PROBES = 2
 
 Dictionaries = Callable[[int], Dictionary | None]
 
@@ -82,6 +82,25 @@ class FrameReader:
         except ValueError as error:
             raise self._damage(record, str(error)) from None
         return Located(record, directory, ordinal, entry) if entry.offset else None
+
+    def quick_values(self, pointers: Sequence[BlobPointer]) -> list[bytes | None]:
+        """As `quick_value`, of many; what they share is asked for once. Needs no pin."""
+        store, directory_of = self._store, self._cache.get
+        record_of, read = store.record, store.read
+        reuses = store.reuses
+        found: list[bytes | None] = []
+        for frame_id, ordinal, raw_length, _, stretch in pointers:
+            value = None
+            record = record_of(frame_id)
+            directory = directory_of(frame_id)
+            if not stretch and directory is not None and directory.record is record and ordinal < record.values:
+                offset, stored_length, raw, codec, _, epoch, digest = unpack_entry(directory.entries, ordinal * ENTRY_BYTES)
+                if offset and not epoch and codec <= 1 and raw == raw_length:
+                    data = read(record, offset, stored_length)
+                    if xxh3_128_digest(data)[::-1] == digest:
+                        value = quick_decompress(data, raw_length) if codec else data if len(data) == raw_length else None
+            found.append(value)
+        return found if store.reuses == reuses else [None] * len(found)
 
     def quick_value(self, frame_id: int, ordinal: int, raw_length: int) -> bytes | None:
         """The value where that is simple: the directory is in memory, nothing is encrypted, damaged or reused meanwhile; else None. Needs no pin."""

@@ -93,9 +93,10 @@ class ValueStore:
         with self.frames.pin():
             whole = [pointer for pointer in pointers if not pointer.stretch]
             if self._reader.are_cached([(pointer.frame_id, pointer.ordinal) for pointer in whole]):
-                return [self.read(pointer) for pointer in pointers]
-            found = iter(self._reader.values([(pointer.frame_id, pointer.ordinal, pointer.raw_length) for pointer in whole]))
-            return [self.read(pointer) if pointer.stretch else next(found) for pointer in pointers]
+                quick = self._reader.quick_values(pointers)
+                return [self.read(pointer) if found is None else found for pointer, found in zip(pointers, quick, strict=True)]
+            slow = iter(self._reader.values([(pointer.frame_id, pointer.ordinal, pointer.raw_length) for pointer in whole]))
+            return [self.read(pointer) if pointer.stretch else next(slow) for pointer in pointers]
 
     def open(self, pointer: BlobPointer) -> ValueStream:
         """The value as a file, read a stretch at a time. It holds no pin: that frames stay linked is up to whoever has the pointer."""

@@ -16,6 +16,7 @@ from .value_frame import ENTRY_BYTES, HEADER_BYTES, VALUE_SECTION, Stored, body_
 
 BATCH_BYTES = 4 << 20  # of frames in memory before they are written
 _WHOLE_STRETCHES_MAX = 4  # A value that is read in ranges should not have to be decompressed far before them.
+_FRUITLESS_MAX, _TRY_EVERY = 16, 8
 _SAMPLE_BYTES = 32 << 10
 _OVERHEAD_MAX = 64  # of a value that is encrypted
 _STRETCHES_MAX = -(-VALUE_BYTES_MAX // 4096)
@@ -52,6 +53,7 @@ class ValueWriter:
         self._ready: list[NewFrame] = []
         self._ready_bytes = 0
         self._failed = False
+        self._fruitless = 0  # values since compression last made one smaller
         self._begin()
 
     def _begin(self) -> None:
@@ -66,7 +68,7 @@ class ValueWriter:
         if self._failed:
             raise UsageError("a write of this writer has failed before")
         if raw_length <= self.stretch:
-            codec, data = compress(value, self._codec, self._level, self._dictionary)
+            codec, data = self._compress(value)
         else:
             whole = self._compressed_to_fit(value)
             if whole is None:
@@ -83,6 +85,15 @@ class ValueWriter:
         length = len(stored.data)
         self._room -= length + ENTRY_BYTES
         return BlobPointer(self._frame_id, ordinal, raw_length, length)
+
+    def _compress(self, value: Bytes) -> tuple[int, Bytes]:
+        """Where nothing was made smaller for a while, only some values are tried."""
+        if self._fruitless >= _FRUITLESS_MAX and self._fruitless % _TRY_EVERY:
+            self._fruitless += 1
+            return Codec.NONE, value
+        found = compress(value, self._codec, self._level, self._dictionary)
+        self._fruitless = 0 if found[0] else self._fruitless + 1
+        return found
 
     def _compressed_to_fit(self, value: Bytes) -> tuple[int, Bytes] | None:
         """A value that is larger than a frame, compressed, if that makes it fit into one: then it is read at once. None for one that is to be cut."""

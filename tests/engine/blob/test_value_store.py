@@ -213,6 +213,14 @@ def test_rewriting_moves_a_frame_to_the_newest_key() -> None:
     last.close()
 
 
+def test_where_compression_is_in_vain_it_is_tried_now_and_then(store: ValueStore) -> None:
+    values = [value(500, n) for n in range(60)] + [bytes(500)] * 40
+    pointers = store.write(values)
+    stored = [pointer.stored_length < 100 for pointer in pointers]
+    assert not any(stored[:60]) and sum(stored[60:]) > 30 and all(stored[-30:])
+    assert store.read_many(pointers) == values
+
+
 def test_a_mutable_value_is_taken_as_it_is_now() -> None:
     store = ValueStore(MemoryStore(), DATABASE)
     writer = store.writer()
