@@ -18,7 +18,7 @@ from ..storage.parity import Repairs, repair
 from .directory_cache import DirectoryCache
 from .frame_record import FrameRecord
 from .frame_store import FrameStore, Read
-from .pointer import VALUE_BYTES_MAX, BlobPointer
+from .pointer import VALUE_BYTES_MAX
 from .value_frame import ENTRY_BYTES, VALUE_SECTION, Directory, Entry, directory_bytes, parse_directory, unpack_entry
 
 _PROBES = 2
@@ -83,42 +83,27 @@ class FrameReader:
             raise self._damage(record, str(error)) from None
         return Located(record, directory, ordinal, entry) if entry.offset else None
 
-    def quick_values(self, pointers: Sequence[BlobPointer]) -> list[bytes | None]:
-        """As `quick_value`, of many; what they share is asked for once. Needs no pin."""
+    def quick_values(self, wanted: Sequence[tuple[int, int, int]]) -> list[bytes | None]:
+        """(frame id, ordinal, raw length) -> the value where that is simple: its directory is in memory, no dictionary is needed, nothing is damaged,
+        and nothing was reused meanwhile; else None. Needs no pin."""
         store, directory_of = self._store, self._cache.get
-        record_of, read = store.record, store.read
+        record_of, read, encrypted = store.record, store.read, self._cipher is not None
         reuses = store.reuses
         found: list[bytes | None] = []
-        for frame_id, ordinal, raw_length, _, stretch in pointers:
+        for frame_id, ordinal, raw_length in wanted:
             value = None
             record = record_of(frame_id)
             directory = directory_of(frame_id)
-            if not stretch and directory is not None and directory.record is record and ordinal < record.values:
+            if directory is not None and directory.record is record and 0 <= ordinal < record.values:
                 offset, stored_length, raw, codec, _, epoch, digest = unpack_entry(directory.entries, ordinal * ENTRY_BYTES)
-                if offset and not epoch and codec <= 1 and raw == raw_length:
+                if offset and codec <= 1 and raw == raw_length and (epoch != 0) is encrypted:
                     data = read(record, offset, stored_length)
                     if xxh3_128_digest(data)[::-1] == digest:
-                        value = quick_decompress(data, raw_length) if codec else data if len(data) == raw_length else None
+                        plain = _quickly_opened(directory.cipher, epoch, ordinal, codec, data) if epoch else data
+                        if plain is not None:
+                            value = quick_decompress(plain, raw_length) if codec else plain if len(plain) == raw_length else None
             found.append(value)
         return found if store.reuses == reuses else [None] * len(found)
-
-    def quick_value(self, frame_id: int, ordinal: int, raw_length: int) -> bytes | None:
-        """The value where that is simple: the directory is in memory, nothing is encrypted, damaged or reused meanwhile; else None. Needs no pin."""
-        store = self._store
-        reuses = store.reuses
-        record = store.record(frame_id)
-        directory = self._cache.get(frame_id)
-        if directory is None or directory.record is not record or not 0 <= ordinal < record.values:
-            return None
-        offset, stored_length, raw, codec, _, epoch, digest = unpack_entry(directory.entries, ordinal * ENTRY_BYTES)
-        if epoch or codec > 1 or raw != raw_length or not offset:
-            return None
-        data = store.read(record, offset, stored_length)
-        if xxh3_128_digest(data)[::-1] != digest or store.reuses != reuses:
-            return None
-        if codec:
-            return quick_decompress(data, raw_length)
-        return data if stored_length == raw_length == len(data) else None
 
     def value(self, frame_id: int, ordinal: int, raw_length: int) -> bytes:
         """The value, which the pointer says to be that long."""
@@ -126,9 +111,9 @@ class FrameReader:
         entry = located.entry
         return self.raw(located, self.stored(located, self._store.read(located.record, entry.offset, entry.stored_length)), raw_length)
 
-    def are_cached(self, wanted: Sequence[tuple[int, int]]) -> bool:
-        """Whether reading these (frame id, ordinal) would not wait for the disk, by a look at a few of them."""
-        for frame_id, ordinal in wanted[:: -(-len(wanted) // _PROBES) or 1]:
+    def are_cached(self, wanted: Sequence[tuple[int, int, int]]) -> bool:
+        """Whether reading these (frame id, ordinal, raw length) would not wait for the disk, by a look at a few of them."""
+        for frame_id, ordinal, _ in wanted[:: -(-len(wanted) // _PROBES) or 1]:
             located = self.locate(frame_id, ordinal)
             if not self._store.is_cached(located.record, located.entry.offset):
                 return False
@@ -175,7 +160,10 @@ class FrameReader:
         if self._cipher is None:
             return data
         try:
-            return self._cipher.at(epoch).of_frame(record.frame_id).open(VALUE_SECTION, ordinal, entry.codec, located.dictionary_id, data)
+            cipher = located.directory.cipher
+            if cipher is None or cipher.epoch != epoch:
+                cipher = located.directory.cipher = self._cipher.at(epoch).of_frame(record.frame_id)
+            return cipher.open(VALUE_SECTION, ordinal, entry.codec, located.dictionary_id, data)
         except KeyUnavailableError:
             raise self._damage(record, f"value {ordinal}: key epoch {epoch} is not in KEYS", entry.offset) from None
         except ValueError as error:
@@ -214,6 +202,15 @@ class FrameReader:
 
     def _damage(self, record: FrameRecord, what: str, offset: int = 0, advice: str = "") -> CorruptionError:
         return CorruptionError(self._store.path, record.offset + offset, f"frame {record.frame_id}: {what}", advice)
+
+
+def _quickly_opened(cipher: FileCipher | None, epoch: int, ordinal: int, codec: int, sealed: bytes) -> bytes | None:
+    if cipher is None or cipher.epoch != epoch:
+        return None
+    try:
+        return cipher.open(VALUE_SECTION, ordinal, codec, 0, sealed)
+    except ValueError:
+        return None
 
 
 def _parses(frame: bytes, record: FrameRecord, database_id: bytes) -> bool:

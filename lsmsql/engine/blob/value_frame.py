@@ -20,6 +20,7 @@ from typing import NamedTuple
 from ...errors import UsageError
 from ...parity_scheme import ParityScheme
 from ..storage.checksum import checksum128
+from ..storage.encryption import FileCipher
 from ..storage.filesystem import Bytes
 from ..storage.parity import add_parity
 from .frame_record import SLOT_BYTES, UNIT_BYTES, FrameRecord
@@ -95,14 +96,15 @@ def pack_frame(
 
 class Directory:
     """The directory of a frame that has passed its check. record: of the image of the frame that it belongs to; entries: its bytes; dictionary: the
-    id of the frame's, 0 for none."""
+    id of the frame's, 0 for none; cipher: the one that last opened a value of the frame."""
 
-    __slots__ = ("dictionary", "entries", "record")
+    __slots__ = ("cipher", "dictionary", "entries", "record")
 
     def __init__(self, record: FrameRecord, entries: bytes, dictionary: int) -> None:
         self.record = record
         self.entries = entries
         self.dictionary = dictionary
+        self.cipher: FileCipher | None = None
 
     @property
     def size(self) -> int:

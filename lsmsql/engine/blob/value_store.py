@@ -52,7 +52,7 @@ class ValueStore:
         self._cipher = blob_cipher(keyring)
         self._cache = DirectoryCache(cache_bytes)
         self._reader = FrameReader(store, database_id, self._cipher, dictionaries, self.repairs, self._cache)
-        self._quick_value = self._reader.quick_value
+        self._quick_values = self._reader.quick_values
 
     def writer(
         self, *, codec: int = Codec.ZSTD, level: int = 1, dictionary: Dictionary | None = None, parity: ParityScheme | None = None
@@ -75,7 +75,7 @@ class ValueStore:
         """The value. CorruptionError, naming frame, value and place, if it is damaged beyond repair, or was collected."""
         frame_id, ordinal, raw_length, _, stretch = pointer
         if not stretch:
-            found = self._quick_value(frame_id, ordinal, raw_length)
+            found = self._quick_values(((frame_id, ordinal, raw_length),))[0]
             if found is not None:
                 return found
         with self.frames.pin():
@@ -91,11 +91,12 @@ class ValueStore:
     def read_many(self, pointers: Sequence[BlobPointer]) -> list[bytes]:
         """As `read`, of many; where the disk must be asked, several at a time."""
         with self.frames.pin():
-            whole = [pointer for pointer in pointers if not pointer.stretch]
-            if self._reader.are_cached([(pointer.frame_id, pointer.ordinal) for pointer in whole]):
-                quick = self._reader.quick_values(pointers)
-                return [self.read(pointer) if found is None else found for pointer, found in zip(pointers, quick, strict=True)]
-            slow = iter(self._reader.values([(pointer.frame_id, pointer.ordinal, pointer.raw_length) for pointer in whole]))
+            whole = [pointer[:3] for pointer in pointers if not pointer.stretch]
+            if self._reader.are_cached(whole):
+                quick = iter(self._reader.quick_values(whole))
+                found = [None if pointer.stretch else next(quick) for pointer in pointers]
+                return [self.read(pointer) if value is None else value for pointer, value in zip(pointers, found, strict=True)]
+            slow = iter(self._reader.values(whole))
             return [self.read(pointer) if pointer.stretch else next(slow) for pointer in pointers]
 
     def open(self, pointer: BlobPointer) -> ValueStream:
