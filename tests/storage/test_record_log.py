@@ -68,6 +68,7 @@ def test_the_header_is_the_documented_one() -> None:
         ("EDIT", 6),
         ("LOG_START", 7),
         ("SLOT_CHANGE", 8),
+        ("TREES", 9),
     ]
 
 
@@ -282,7 +283,7 @@ def forged(payload: bytes = b"p", **fields: int) -> bytes:
 
 
 @pytest.mark.parametrize(
-    "fields", [{"kind": 0}, {"kind": 9}, {"kind": 65535}, {"flags": 2}, {"flags": 0x8001}, {"ordinal": 1 << 63}, {"log_id": LOG_ID + 1}]
+    "fields", [{"kind": 0}, {"kind": 10}, {"kind": 65535}, {"flags": 2}, {"flags": 0x8001}, {"ordinal": 1 << 63}, {"log_id": LOG_ID + 1}]
 )
 def test_a_valid_header_with_impossible_fields_is_corruption(fields: dict[str, int]) -> None:
     assert scan_records("log", forged(), LOG_ID)[1].state is LogState.CLEAN
