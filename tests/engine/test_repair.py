@@ -11,12 +11,17 @@ import pytest
 import lsmsql
 from lsmsql.connection import connect
 from lsmsql.engine.manifest.table_record import TableRecord
-from lsmsql.engine.rebuild import FoundWal, Trees, live_wals, placed
+from lsmsql.engine.rebuild import FoundWal, Trees, live_wals, placed, superseded
+from lsmsql.engine.sstable.properties import Properties
+from lsmsql.engine.sstable.reader import read_properties
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from lsmsql.engine.wal import Catalog, Predecessor
 from lsmsql.errors import CorruptionError, KeyUnavailableError, LockedError, UsageError
 from lsmsql.options import Options
 from tests.proof.workload import contents
+
+from .sstable_world import DIRECTORY as WORLD
+from .sstable_world import memory, write
 
 DIRECTORY = "/db"
 KEY = bytes(range(32))
@@ -234,3 +239,52 @@ def test_trees_are_those_of_the_newest_wal() -> None:
     catalog = Catalog(bytes(16), 1, (), {1: "a", 2: "b"}, {2: "text"}, 5)
     found = Trees.told_by(replace(wal(3), catalog=catalog, trees=(made, VersionEdit(trees_dropped=(2,)))))
     assert (found.names, found.schemas, found.next_id) == ({1: "a", 5: "new"}, {5: "CREATE"}, 6)
+
+
+def told(file_id: int, run: tuple[int, ...] = (), replaced: tuple[int, ...] = (), obsolete: tuple[int, ...] = ()) -> Properties:
+    fs = memory()
+    (written,) = write(fs, [(5, [(b"k", b"v")])])
+    properties = read_properties(fs, WORLD, written.file_id, None)
+    return replace(properties, file_id=file_id, run=run or (file_id,), replaced=replaced, obsolete=obsolete)
+
+
+LEFT_OVER = {
+    "a compaction that was installed": ([told(1), told(2), told(3, replaced=(1, 2))], {1, 2}),
+    "one whose inputs are partly removed": ([told(2), told(3, (3, 4), (1, 2)), told(4, (3, 4), (1, 2))], {2}),
+    "one that was not finished": ([told(1), told(2), told(3, (3, 4), (1, 2))], {3}),
+    "one that lost an output after it was installed": ([told(2), told(3, (3, 4), (1, 2))], {2}),
+    "one of whose outputs another was made": ([told(1), told(2), told(3, (3, 4), (1, 2)), told(5, replaced=(4,))], {1, 2}),
+    "one of whose outputs another was begun": (
+        [told(1), told(2), told(3, (3, 4), (1, 2)), told(4, (3, 4), (1, 2)), told(5, (5, 6), (4,))],
+        {1, 2, 5},
+    ),
+    "an input that outlived two compactions": ([told(1), told(9, replaced=(7,), obsolete=(1,))], {1}),
+    "an output that was given up and came back": ([told(1), told(2, replaced=(1,)), told(5, obsolete=(2,))], {2}),
+    "flushes": ([told(1), told(2), told(3)], set()),
+}
+
+
+@pytest.mark.parametrize("name", LEFT_OVER)
+def test_what_counts_of_what_a_compaction_leaves(name: str) -> None:
+    tables, gone = LEFT_OVER[name]
+    assert superseded({properties.file_id: properties for properties in tables}).keys() == gone
+
+
+def test_a_repair_that_is_cut_short_is_made_again_and_finds_the_same() -> None:
+    from tests.proof.fault_filesystem import FaultFileSystem, crash_points
+
+    files, expected, _ = lived(rounds=6)
+    start = without_manifest(files)
+    start.create(f"{DIRECTORY}/CURRENT").append(b"damaged")
+    opened = 0
+    for fs in crash_points(lambda: FaultFileSystem(start.files(), [DIRECTORY]), lambda fs: lsmsql.repair(DIRECTORY, filesystem=fs) and None):
+        for image in fs.images(limit=3):
+            try:
+                engine = lsmsql.open(DIRECTORY, filesystem=MemoryFileSystem(image.files(), image.directories()))
+            except CorruptionError:
+                lsmsql.repair(DIRECTORY, filesystem=image)
+                engine = lsmsql.open(DIRECTORY, filesystem=image)
+            with engine:
+                assert state(engine) == expected, image.description
+                opened += 1
+    assert opened > 20
