@@ -58,10 +58,10 @@ class ObsoleteFiles:
         """What has departed, ascending."""
         return tuple(sorted(self.departed.copy()))
 
-    def sync_directory(self, directory: str) -> None:
+    def sync_directory(self, fs: FileSystem, directory: str) -> None:
         """Sync it, and with it every removal so far."""
         gone = tuple(self._unlinked)
-        self._fs.sync_directory(directory)
+        fs.sync_directory(directory)
         self._unlinked.difference_update(gone)
         self.departed.difference_update(gone)
 

@@ -119,7 +119,7 @@ class VersionLine:
 
     def sync_directory(self) -> None:
         """Make the names of new files durable, before the edit that names them."""
-        self.obsolete.sync_directory(self.directory)
+        self.obsolete.sync_directory(self.fs, self.directory)
 
     def open_table(self, record: TableRecord) -> Table:
         """One table, opened and checked."""
