@@ -1,4 +1,4 @@
-from .sqlite cimport Api
+from .sqlite cimport Api, sqlite3
 
 cdef extern from "Python.h":
     ctypedef struct PyObject:
@@ -16,3 +16,4 @@ cdef void put_aside(Pending* pending) noexcept
 cdef void put_back(Pending* pending) noexcept
 # Notes what failed, to be left on the thread for APSW, which raises it as it is; its text goes to SQLite as well. Returns the result code.
 cdef int failed(Pending* pending, object error, Api api, char** message) noexcept
+cdef int raise_code(Api api, sqlite3* db, int code) except -1  # as APSW raises it, with the message that SQLite has now

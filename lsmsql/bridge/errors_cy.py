@@ -51,6 +51,12 @@ def failed(pending, error, api, message):
     return code
 
 
+def raise_code(api, db, code):
+    error = apsw.exception_for(code)
+    error.args = (api.errmsg(db).decode("utf-8", "replace"),)
+    raise error
+
+
 @cython.cfunc
 def _code_of(error):
     """The result code that APSW gives an exception: its extended one, its class's, or SQLITE_ERROR."""

@@ -127,6 +127,7 @@ cdef extern from "sqlite3ext.h" nogil:
         SQLITE_OK
         SQLITE_ERROR
         SQLITE_NOMEM
+        SQLITE_READONLY
         SQLITE_CONSTRAINT
         SQLITE_INTEGER
         SQLITE_FLOAT

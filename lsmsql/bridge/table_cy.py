@@ -8,11 +8,10 @@ import cython
 if not cython.compiled:
     raise ImportError("the bridge works only compiled; vtab.module stands in for it")
 
-import apsw
 from cython.cimports.cpython.exc import PyErr_CheckSignals
 from cython.cimports.cpython.ref import Py_DECREF, Py_INCREF
 from cython.cimports.libc.string import memset
-from cython.cimports.lsmsql.bridge.errors_cy import Pending, failed, put_aside, put_back
+from cython.cimports.lsmsql.bridge.errors_cy import Pending, failed, put_aside, put_back, raise_code
 from cython.cimports.lsmsql.bridge.index_info_cy import IndexInfo, index_info
 from cython.cimports.lsmsql.bridge.number_cy import commit_number
 from cython.cimports.lsmsql.bridge.plan_cy import plans_free
@@ -56,9 +55,7 @@ def _open(registration, db, count, words, create, vtab):
     registration.api.vtab_config(db, SQLITE_VTAB_CONSTRAINT_SUPPORT, 1)
     code: cython.int = registration.api.declare_vtab(db, declaration.encode())
     if code:
-        error = apsw.exception_for(code)
-        error.args = (registration.api.errmsg(db).decode("utf-8", "replace"),)
-        raise error
+        raise_code(registration.api, db, code)
     new: VtabP = cython.cast(VtabP, registration.api.malloc64(cython.sizeof(Vtab)))
     if new == cython.NULL:
         raise MemoryError

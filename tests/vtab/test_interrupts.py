@@ -149,3 +149,45 @@ def test_an_authorizer_that_refuses_everything_does_not_keep_a_rollback_from_its
     other.execute("INSERT INTO t VALUES (3)")
     assert both(other) == both(pair) == ([], [1, 3])
     other.close()
+
+
+class OwnError(Exception):
+    """What nobody else raises."""
+
+
+def commit_stopped_at(db: Connection, step: int, *, raising: bool) -> bool:
+    """COMMIT, with a progress handler that stops SQLite once, at this step of its own, or has an error. Whether it came to that."""
+    steps = 0
+
+    def stop() -> bool:
+        nonlocal steps
+        steps += 1
+        if steps == step and raising:
+            raise OwnError("on purpose")
+        return steps == step
+
+    db.set_progress_handler(stop, 1)
+    try:
+        db.execute("COMMIT")
+    except (OwnError, apsw.InterruptError) as error:
+        assert isinstance(error, OwnError) is raising
+    finally:
+        db.set_progress_handler(None)
+    return steps >= step
+
+
+@pytest.mark.parametrize("raising", [False, True], ids=["asks", "raises"])
+def test_a_commit_that_a_progress_handler_stops_anywhere_keeps_all_or_nothing(pair: Connection, raising: bool) -> None:
+    step, kept = 1, []
+    while True:
+        pair.execute("BEGIN; INSERT INTO o VALUES (?); INSERT INTO t VALUES (?)", (step, step))
+        stopped = commit_stopped_at(pair, step, raising=raising)
+        if pair.in_transaction:
+            pair.execute("ROLLBACK")
+        ordinary, lsm = both(pair)
+        assert ordinary == lsm, f"stopped at step {step}"
+        if not stopped:
+            break
+        kept.append(ordinary[-1:] == [step])
+        step += 1
+    assert False in kept, "no step was before the commit"
