@@ -1,3 +1,4 @@
+from .errors_cy cimport Pending
 from .sqlite cimport sqlite3, sqlite3_index_info, sqlite3_vtab
 from .structs cimport Registration
 
@@ -20,4 +21,5 @@ cdef int _opened(
 ) noexcept
 cdef int _open(Registration* registration, sqlite3* db, int count, const char* const* words, bint create, sqlite3_vtab** vtab) except -1
 cdef int _call(sqlite3_vtab* vtab, str name, object argument, bint certain) noexcept
+cdef int _carry_out(sqlite3_vtab* vtab, str name, object argument, Pending* pending, bint* cut_short) noexcept
 cdef void _free(sqlite3_vtab* vtab) noexcept

@@ -149,6 +149,7 @@ def _call(vtab, name, argument, certain):
     the thread for APSW, and the call carried out; otherwise it is refused."""
     own: VtabP = cython.cast(VtabP, vtab)
     pending: Pending
+    cut_short: cython.bint = False
     code: cython.int = SQLITE_OK
     put_aside(cython.address(pending))
     try:
@@ -158,16 +159,25 @@ def _call(vtab, name, argument, certain):
         if certain:
             code = SQLITE_OK
     if code == SQLITE_OK:
-        try:
-            method: object = getattr(cython.cast(object, own.table), name)
-            if argument is _NO_ARGUMENT:
-                method()
-            else:
-                method(argument)
-        except BaseException as error:
-            code = failed(cython.address(pending), error, own.api, cython.address(vtab.zErrMsg))
+        code = _carry_out(vtab, name, argument, cython.address(pending), cython.address(cut_short))
+        if cut_short and certain:  # By a signal later than the check. All of these calls may be made again.
+            code = _carry_out(vtab, name, argument, cython.address(pending), cython.address(cut_short))
     put_back(cython.address(pending))
     return code
+
+
+def _carry_out(vtab, name, argument, pending, cut_short):
+    own: VtabP = cython.cast(VtabP, vtab)
+    try:
+        method: object = getattr(cython.cast(object, own.table), name)
+        if argument is _NO_ARGUMENT:
+            method()
+        else:
+            method(argument)
+    except BaseException as error:
+        cut_short[0] = not isinstance(error, Exception)
+        return failed(pending, error, own.api, cython.address(vtab.zErrMsg))
+    return SQLITE_OK
 
 
 def table_begin(vtab):

@@ -13,8 +13,8 @@ batch. Rules that SQLite and APSW force (each has a test):
   change rolls its own statement back, and a statement that failed elsewhere (a user's function) is rolled back when the next one starts.
 - A read-only transaction has no methods called at all; the same hook notices its end.
 - An interrupt (Ctrl-C while SQLite syncs) is delivered as the next call from SQLite begins, and that call is lost: Commit, most likely. So the
-  hook also looks whether a transaction that was prepared has ended unseen; until then whoever is held up by it asks app.db. The bridge carries
-  such a call out, and needs no hook for that.
+  hook also looks whether a transaction that writes has ended unseen; until then whoever is held up by one that was prepared asks app.db. The
+  bridge carries such a call out, and needs no hook for that.
 """
 
 from __future__ import annotations
@@ -209,6 +209,8 @@ class Transaction:
             self.pending.serial += 1
         self.pending.start()
         self._forget_marks()
+        if self._number_writer is None:
+            self._hook()
 
     def _forget_marks(self) -> None:
         self._marks.clear()
@@ -294,8 +296,6 @@ class Transaction:
             if isinstance(error, LockedError):
                 raise busy(error) from error
             raise
-        if self._number_writer is None:
-            self._hook()
 
     def _adopt(self, prepared: PreparedCommit) -> None:
         prepared.ask = self._committed_if_over
@@ -444,7 +444,7 @@ class Transaction:
         if event["trigger"]:
             self._statement_inside(event)
             return
-        if self._prepared is not None and self.connection.txn_state(self._schema_name) != apsw.SQLITE_TXN_WRITE:
+        if self._begun and self.connection.txn_state(self._schema_name) != apsw.SQLITE_TXN_WRITE:
             self._ended_unseen()
             return
         statement, self._statement = self._statement, None
@@ -458,7 +458,8 @@ class Transaction:
             if self.connection.in_transaction:
                 return  # still to see the end of a read-only transaction
             self.views.let_go()
-        self._unhook()
+        if not self._begun or self._number_writer is not None:
+            self._unhook()
 
     def _statement_inside(self, event: dict[str, Any]) -> None:
         """A statement starts inside another: of a trigger, or a function's own."""

@@ -5,7 +5,7 @@ from __future__ import annotations
 import _thread
 import functools
 import signal
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import apsw
@@ -14,6 +14,7 @@ import pytest
 from lsmsql import Options
 from lsmsql.connection import Connection, connect
 from lsmsql.engine.database import Database
+from lsmsql.vtab.table import Table
 
 IMPATIENT = Options(background=False, lock_timeout=0.05)
 
@@ -114,7 +115,9 @@ def test_a_commit_that_was_interrupted_just_after_it_was_prepared_holds_up_nobod
     other.close()
 
 
-def test_a_rollback_that_was_not_seen_does_not_bring_rows_into_the_next_transaction(pair: Connection, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_rollback_that_ctrl_c_is_held_down_at_does_not_bring_rows_into_the_next_transaction(
+    pair: Connection, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pair.execute("BEGIN; INSERT INTO t VALUES (1)")
     with monkeypatch.context() as patch:
         patch.setattr("lsmsql.vtab.table.Table.Rollback", _interrupt)
@@ -126,6 +129,47 @@ def test_a_rollback_that_was_not_seen_does_not_bring_rows_into_the_next_transact
 
 def _interrupt(_self: object) -> None:
     raise KeyboardInterrupt
+
+
+@pytest.mark.parametrize(
+    "next_sql", ["INSERT INTO t VALUES (2)", "INSERT INTO u VALUES (2)", "BEGIN; INSERT INTO u VALUES (2); COMMIT", "SELECT * FROM t"]
+)
+def test_a_rollback_that_was_not_seen_does_not_bring_rows_into_what_comes_next(
+    pair: Connection, path: str, monkeypatch: pytest.MonkeyPatch, next_sql: str
+) -> None:
+    pair.execute("BEGIN; INSERT INTO t VALUES (1)")
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "Rollback", once_interrupted(Table.Rollback))
+        with pytest.raises(KeyboardInterrupt):
+            pair.execute("ROLLBACK")
+    assert pair.execute(next_sql).fetchall() == []
+    other = connect(path, options=IMPATIENT)
+    assert both(pair) == both(other) == ([], [2] if "INTO t" in next_sql else [])
+    other.close()
+
+
+def once_interrupted(method: Callable[[Table], None]) -> Callable[[Table], None]:
+    """A method at whose first call Ctrl-C comes, before anything is done."""
+    interrupts = iter([KeyboardInterrupt])
+
+    def called(table: Table) -> None:
+        for interrupt in interrupts:
+            raise interrupt
+        method(table)
+
+    return called
+
+
+def test_ctrl_c_at_the_beginning_of_a_commit_leaves_nobody_behind(pair: Connection, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    with monkeypatch.context() as patch:
+        patch.setattr(Table, "Commit", once_interrupted(Table.Commit))
+        with pytest.raises(KeyboardInterrupt):
+            pair.execute("BEGIN; INSERT INTO o VALUES (1); INSERT INTO t VALUES (1); INSERT INTO u VALUES (1); COMMIT")
+    other = connect(path, options=IMPATIENT)
+    assert both(other) == both(pair) == ([1], [1])
+    pair.execute("INSERT INTO u VALUES (2); INSERT INTO t VALUES (2)")
+    assert both(other) == both(pair) == ([1], [1, 2])
+    other.close()
 
 
 @pytest.mark.parametrize("answer", [apsw.SQLITE_DENY, ValueError])
