@@ -13,6 +13,8 @@ from ..engine.manifest_dump import ManifestDump, dump_manifest
 from ..vtab.engines import SUFFIX
 from .sstable import key_given
 
+_END_US = 253_402_300_800 * 1_000_000  # The year 10000, of which datetime knows nothing.
+
 
 def add_to(commands: Any) -> None:
     """Add the command."""
@@ -76,4 +78,6 @@ def show(dump: ManifestDump) -> None:
 
 
 def _time(time_us: int) -> str:
+    if time_us >= _END_US:
+        return f"{time_us} microseconds since the Unix epoch"
     return datetime.fromtimestamp(time_us / 1_000_000, UTC).isoformat(sep=" ", timespec="milliseconds")

@@ -32,13 +32,19 @@ DROPPED = "of a tree that was dropped"
 @dataclass(frozen=True, slots=True)
 class FoundWal:
     """A WAL that can be read. before: seqno of the last commit before it; seqno: the last one published when it began; trees: what was done
-    to trees while it took commits."""
+    to trees while it took commits; last: the last commit in it."""
 
     wal_id: int
     catalog: Catalog
     seqno: int
     before: int
     trees: tuple[VersionEdit, ...] = ()
+    last: int = 0
+
+    @property
+    def newest_seqno(self) -> int:
+        """The highest that it knows of."""
+        return max(self.before, self.seqno, self.last)
 
 
 @dataclass

@@ -15,17 +15,17 @@ from ..errors import CorruptionError, KeyUnavailableError, UsageError
 from ..options import Options
 from .arguments import require_path
 from .kernel import BlockCache
-from .manifest.current import parse_current
+from .manifest.current import Current, parse_current
 from .manifest.events import decode_edit
 from .manifest.manifest import FILE_IDS_PER_RESERVATION, Manifest
 from .manifest.table_record import TableRecord
-from .manifest.version import Version
+from .manifest.version import FILE_ID_MAX, Version
 from .manifest.version_edit import VersionEdit
 from .rebuild import DROPPED, OBSOLETE, FoundWal, Trees, live_wals, placed, superseded
 from .sstable.properties import Properties
 from .sstable.reader import close_table, open_table, read_properties
 from .storage.checksum import RunningChecksum
-from .storage.filenames import FileKind, file_name, parse_file_name
+from .storage.filenames import FileKind, FileName, file_name, parse_file_name
 from .storage.filesystem import FileSystem, OsFileSystem
 from .storage.keyring import Keyring
 from .storage.record_log import RecordKind, scan_records
@@ -33,6 +33,8 @@ from .wal import Catalog
 
 _CHUNK_BYTES = 4 << 20
 _LOCK_SECONDS = 5.0
+_MOVE = "restore the directory from a backup, or repair it again without the file that is to blame"
+_NUMBER_MAX = FILE_ID_MAX // 2 - FILE_IDS_PER_RESERVATION - 1  # Of a file or generation: a version leaves room to go on counting.
 _OF_THE_MANIFEST = (FileKind.CURRENT, FileKind.MANIFEST, FileKind.EVENT_LOG)
 
 
@@ -79,12 +81,19 @@ def repair(path: str | PurePath, *, key: str | bytes | None = None, filesystem: 
 def _keyring(fs: FileSystem, directory: str, key: str | bytes | None) -> Keyring | None:
     if fs.exists(fs.join(directory, file_name(FileKind.KEYS))):
         return Keyring.open(fs, directory, key)
-    path = fs.join(directory, file_name(FileKind.CURRENT))
-    with suppress(FileNotFoundError, CorruptionError):
-        if parse_current(path, fs.read(path)).encrypted:
-            raise KeyUnavailableError(f"{directory} is encrypted, and KEYS is missing: without it nothing in the database can be read")
+    current = _current(fs, directory)
+    if current is not None and current.encrypted:
+        raise KeyUnavailableError(f"{directory} is encrypted, and KEYS is missing: without it nothing in the database can be read")
     if key is not None:
         raise UsageError(f"a key was given, but there is no KEYS in {directory}")
+    return None
+
+
+def _current(fs: FileSystem, directory: str) -> Current | None:
+    """What CURRENT says, if it is there and whole."""
+    path = fs.join(directory, file_name(FileKind.CURRENT))
+    with suppress(FileNotFoundError, CorruptionError):
+        return parse_current(path, fs.read(path))
     return None
 
 
@@ -100,7 +109,7 @@ class _Repair:
         self._wals: dict[int, FoundWal] = {}
         self._manifest: dict[str, str] = {}  # files that are moved first, with the reason
         self._rest: dict[str, str] = {}  # and last
-        self._numbers = [0]  # of every file
+        self._numbers = [0]  # of every file, and those that these know of
         self._generation = 0
 
     def run(self) -> RepairReport:
@@ -128,16 +137,38 @@ class _Repair:
                 continue
             if parsed.kind in _OF_THE_MANIFEST:
                 self._manifest[name] = "of the old manifest"
-                self._generation = max(self._generation, parsed.number)
-            try:
-                if parsed.kind is FileKind.SSTABLE:
-                    self._numbers.append(parsed.number)
-                    self._tables[parsed.number] = read_properties(self._fs, self._directory, parsed.number, self._keyring)
-                elif parsed.kind is FileKind.WAL:
-                    self._numbers.append(parsed.number)
-                    self._wals[parsed.number] = self._read_wal(parsed.number)
-            except CorruptionError as error:
-                self._damaged(name, error)
+                if parsed.number <= _NUMBER_MAX:  # Else no manifest of this database has ever had it.
+                    self._generation = max(self._generation, parsed.number)
+            elif parsed.kind in (FileKind.SSTABLE, FileKind.WAL):
+                try:
+                    self._read_file(parsed, self._fs.join(self._directory, name))
+                except CorruptionError as error:
+                    self._damaged(name, error)
+
+    def _read_file(self, name: FileName, path: str) -> None:
+        """Take in a table or WAL, and every file id that it knows of."""
+        number = name.number
+        _require_id(path, number)
+        self._numbers.append(number)
+        if name.kind is FileKind.WAL:
+            wal = self._read_wal(number)
+            known = [predecessor.wal_id for predecessor in wal.catalog.predecessors]
+            catalog = wal.catalog
+            _require_id(path, *known, catalog.edit)
+            trees = tuple(catalog.trees.items()), tuple(catalog.schemas.items())
+            _require_possible(
+                path, VersionEdit(trees_created=trees[0], schemas_set=trees[1], last_seqno=wal.newest_seqno, host_seqno=catalog.host_seqno)
+            )
+            self._wals[number] = wal
+        else:
+            table = read_properties(self._fs, self._directory, number, self._keyring)
+            known = [*table.run, *table.replaced, *table.obsolete]
+            _require_id(path, *known, table.edit_number)
+            schemas = ((table.tree_id, table.schema),) if table.schema else ()
+            edit = VersionEdit(trees_created=((table.tree_id, table.tree_name),), schemas_set=schemas, host_seqno=table.host_seqno)
+            _require_possible(path, edit)
+            self._tables[number] = table
+        self._numbers += known
 
     def _damaged(self, name: str, error: CorruptionError) -> None:
         self._manifest[name] = f"damaged: {error.message}"
@@ -159,15 +190,20 @@ class _Repair:
             trees = tuple(decode_edit(record.payload) for record in records if record.kind == RecordKind.TREES)
         except ValueError as error:
             raise CorruptionError(path, 0, str(error)) from None
-        return FoundWal(wal_id, catalog, records[0].seqno, records[0].previous, trees)
+        last = max((record.seqno for record in records if record.kind in (RecordKind.COMMIT, RecordKind.OUTCOME_COMMIT)), default=0)
+        return FoundWal(wal_id, catalog, records[0].seqno, records[0].previous, trees, last)
 
     def _database_id(self) -> bytes:
-        """The id that KEYS says, or most files; those of another database are no part of this one."""
+        """The id that KEYS says, or CURRENT, or most files; those of another database are no part of this one."""
         if not self._tables and not self._wals:
             raise UsageError(f"no table and no WAL in {self._report.path} can be read: {'; '.join(self._report.unknown)}")
         ids = {file_name(FileKind.SSTABLE, number): found.database_id for number, found in self._tables.items()}
         ids |= {file_name(FileKind.WAL, number): found.catalog.database_id for number, found in self._wals.items()}
-        database_id = self._keyring.database_id if self._keyring else Counter(ids.values()).most_common(1)[0][0]
+        database_id = Counter(ids.values()).most_common(1)[0][0]
+        if self._keyring is not None:
+            database_id = self._keyring.database_id
+        elif (current := _current(self._fs, self._directory)) is not None and current.database_id in ids.values():
+            database_id = current.database_id
         for name, other in ids.items():
             if other != database_id:
                 self._manifest[name] = "of another database"
@@ -190,19 +226,27 @@ class _Repair:
         self._rest = {file_name(FileKind.SSTABLE, file_id): reason for file_id, reason in why.items()}
         self._rest |= {file_name(FileKind.WAL, wal_id): OBSOLETE for wal_id in self._wals if wal_id not in wals}
         found = [self._tables[record.file_id] for record in records]
-        last = max((record.max_seqno for record in records), default=0)
-        self._tell_unknown(newest, trees, last)
+        host_seqno = max([0, *(each.host_seqno for each in found), *(self._wals[wal_id].catalog.host_seqno for wal_id in wals)])
+        # Not of the tables alone: compactions to the bottom have zeroed the seqnos of what they dropped history of.
+        last = max([host_seqno, *(each.max_seqno for each in records), *(self._wals[wal_id].newest_seqno for wal_id in wals)])
+        self._tell_unknown(newest, records, last)
+        of_trees: dict[int, list[TableRecord]] = {}
+        for record in records:
+            of_trees.setdefault(record.tree_id, []).append(record)
         edit = VersionEdit(
-            added=tuple(record for tree_id in trees.names for record in placed([each for each in records if each.tree_id == tree_id])),
+            added=tuple(record for tree_id in of_trees for record in placed(of_trees[tree_id])),
             wals_added=tuple(wals),
             trees_created=tuple(sorted(trees.names.items())),
             schemas_set=tuple(sorted((tree_id, text) for tree_id, text in trees.schemas.items() if tree_id in trees.names)),
             floor=last,
             last_seqno=last,
             next_file_id=self._next_file_id(),
-            host_seqno=max([0, *(each.host_seqno for each in found), *(self._wals[wal_id].catalog.host_seqno for wal_id in wals)]),
+            host_seqno=host_seqno,
         )
-        version = Version().apply(edit)
+        try:
+            version = Version().apply(edit)
+        except ValueError as error:
+            raise CorruptionError(self._directory, None, f"its tables and WALs do not fit together: {error}", _MOVE) from None
         number = max([0, *(each.edit_number for each in self._tables.values()), *(each.catalog.edit for each in self._wals.values())])
         next_tree_id = max([version.next_tree_id, trees.next_id, *(each.tree_id + 1 for each in self._tables.values())])
         return replace(version, number=number + 1, next_tree_id=next_tree_id)
@@ -224,6 +268,7 @@ class _Repair:
         return records
 
     def _record(self, properties: Properties, path: str) -> TableRecord:
+        """CorruptionError for a table that no version can name."""
         file = self._fs.open(path)
         try:
             size, checksum = file.size(), RunningChecksum()
@@ -232,7 +277,7 @@ class _Repair:
         finally:
             file.close()
         seqno = properties.global_seqno
-        return TableRecord(
+        record = TableRecord(
             file_id=properties.file_id,
             tree_id=properties.tree_id,
             level=0,
@@ -247,25 +292,29 @@ class _Repair:
             run=properties.run[0],
             checksum=checksum.digest(),
         )
+        try:
+            record.check()
+        except ValueError as error:
+            raise CorruptionError(path, None, str(error)) from None
+        return record
 
     def _next_file_id(self) -> int:
         """Above every id that any file has, or knows of, and what had been reserved by then."""
-        known = [*self._numbers]
-        for properties in self._tables.values():
-            known += [*properties.run, *properties.replaced, *properties.obsolete]
-        for wal in self._wals.values():
-            known += [predecessor.wal_id for predecessor in wal.catalog.predecessors]
-        return max(known) + 1 + FILE_IDS_PER_RESERVATION
+        return max(self._numbers) + 1 + FILE_IDS_PER_RESERVATION
 
-    def _tell_unknown(self, newest: FoundWal | None, trees: Trees, last: int) -> None:
+    def _tell_unknown(self, newest: FoundWal | None, records: list[TableRecord], last: int) -> None:
         self._unknown("the names of snapshots; they are gone")
         if last:
             self._unknown(f"how much history was retained: nothing before seqno {last} can be read any more")
         self._unknown("whether a file is missing altogether")
         if newest is None:
             self._unknown("commits that were in no table yet, trees without rows, and which trees were dropped: there is no WAL that can be read")
-        elif newest.seqno > last and not any(wal_id < newest.wal_id for wal_id in self._wals) and newest.before > last:
-            self._unknown(f"commits up to seqno {newest.before}, where the oldest WAL begins: the tables reach to seqno {last}")
+        elif gone := [before.wal_id for before in newest.catalog.predecessors if before.wal_id not in self._wals]:
+            # Where seqnos were zeroed, tables do not tell what they reach to.
+            reach = max((record.max_seqno for record in records), default=0)
+            if reach < newest.before and all(record.min_seqno for record in records):
+                lost = ", ".join(file_name(FileKind.WAL, wal_id) for wal_id in gone)
+                self._unknown(f"commits up to seqno {newest.before} that were in {lost}: the tables reach to seqno {reach}")
 
     def _options(self) -> Options:
         newest = max(self._tables.values(), key=lambda found: (found.edit_number, found.file_id), default=None)
@@ -293,3 +342,17 @@ class _Repair:
         self._report.moved |= names
         self._fs.sync_directory(aside)  # Before the other: a file must not be in neither.
         self._fs.sync_directory(self._directory)
+
+
+def _require_id(path: str, *file_ids: int) -> None:
+    """CorruptionError for the id of a file, or number of an edit, that no database gets to."""
+    if max(file_ids, default=0) > _NUMBER_MAX:
+        raise CorruptionError(path, None, f"no file or edit can have the number {max(file_ids)}")
+
+
+def _require_possible(path: str, edit: VersionEdit) -> None:
+    """CorruptionError for a file that says what no version can."""
+    try:
+        Version().apply(edit)
+    except ValueError as error:
+        raise CorruptionError(path, None, str(error)) from None

@@ -79,6 +79,15 @@ def test_events_that_nothing_makes_yet_are_shown(tmp_path: Path, capsys: pytest.
         assert engine._line.version.blobs == {blob.file_id: blob} and engine._line.version.dictionaries == {(1, 0xABC): 2000}
 
 
+def test_times_beyond_every_calendar_are_shown(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    path = tmp_path / "db"
+    with lsmsql.open(path) as engine:
+        engine.tree("t")
+        engine._line.install(VersionEdit(times=((1, (1 << 64) - 1),)))
+    assert main(["manifest", "dump", str(path)]) == 0
+    assert f"seqno 1 by {(1 << 64) - 1} microseconds" in capsys.readouterr().out
+
+
 def test_a_database_without_its_manifest_is_rebuilt(app: str, capsys: pytest.CaptureFixture[str]) -> None:
     for file in files(app, "CURRENT", "manifest-", "events-"):
         file.unlink()

@@ -15,8 +15,10 @@ from lsmsql.engine.manifest.archive_footer import (
     parse_footer,
 )
 from lsmsql.engine.manifest.archive_reader import ArchiveReader
-from lsmsql.engine.manifest.archive_writer import ArchiveWriter
+from lsmsql.engine.manifest.archive_writer import DIGEST, ArchiveWriter
 from lsmsql.engine.storage.block_frame import FrameType, seal_frame
+from lsmsql.engine.storage.checksum import checksum128
+from lsmsql.engine.storage.compression import Codec
 from lsmsql.engine.storage.encryption import FileCipher
 from lsmsql.engine.storage.parity import METADATA, Repairs
 from lsmsql.errors import CorruptionError, UsageError
@@ -147,6 +149,23 @@ def test_a_section_that_is_whole_but_another_is_refused() -> None:
     mixed = data[:start] + other[start : start + size] + data[start + size :]
     with pytest.raises(CorruptionError, match="not the one that its footer describes"):
         reader(mixed).read("a")
+
+
+def test_a_part_that_says_it_is_larger_than_a_part_is_refused_unpacked(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Some kilobytes that would unpack to gigabytes, with every checksum as it should be."""
+    from lsmsql.engine.storage import block_frame
+
+    frame = seal_frame(FrameType.MANIFEST, bytes(PART_BYTES + 1), codec=Codec.ZSTD, parity=METADATA)
+    section = ArchiveSection("a", HEAD_BYTES, 9 * PART_BYTES, checksum128(frame[DIGEST] * 9), (len(frame),) * 9)
+    footer = seal_frame(FrameType.FOOTER, Footer(False, (section,)).pack(), parity=METADATA)
+    archive = reader(bytes(HEAD_BYTES) + frame * 9 + footer + len(footer).to_bytes(4, "little"))
+
+    def unpacked(*_: object) -> bytes:
+        raise AssertionError("it was unpacked")
+
+    monkeypatch.setattr(block_frame, "decompress", unpacked)
+    with pytest.raises(CorruptionError, match=f"cannot have {PART_BYTES + 1} bytes"):
+        archive.read("a")
 
 
 def test_the_digest_is_of_the_fields_and_the_version() -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import random
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,8 +16,8 @@ from lsmsql.engine.rebuild import FoundWal, Trees, live_wals, placed, superseded
 from lsmsql.engine.sstable.properties import Properties
 from lsmsql.engine.sstable.reader import read_properties
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
-from lsmsql.engine.wal import Catalog, Predecessor
-from lsmsql.errors import CorruptionError, KeyUnavailableError, LockedError, UsageError
+from lsmsql.engine.wal import Catalog, Predecessor, Wal
+from lsmsql.errors import CorruptionError, HistoryError, KeyUnavailableError, LockedError, UsageError
 from lsmsql.options import Options
 from tests.proof.workload import contents
 
@@ -288,3 +289,117 @@ def test_a_repair_that_is_cut_short_is_made_again_and_finds_the_same() -> None:
                 assert state(engine) == expected, image.description
                 opened += 1
     assert opened > 20
+
+
+# History, ids, and other databases
+
+
+def test_history_that_compactions_have_dropped_is_not_readable_after_a_repair() -> None:
+    """The tables of a bottom level have no seqnos left to tell it."""
+    fs = MemoryFileSystem(directories=[DIRECTORY])
+    with lsmsql.open(DIRECTORY, SMALL, filesystem=fs) as engine:
+        tree = engine.tree("t")
+        for number in range(5):
+            tree.put(b"k", b"%d" % number)
+        engine.compact()
+        last = engine.seqno
+        with pytest.raises(HistoryError):
+            engine.read_view(2)
+    fs = without_manifest(fs)
+    report = lsmsql.repair(DIRECTORY, filesystem=fs)
+    assert any(f"nothing before seqno {last}" in what for what in report.unknown)
+    assert not any("commits up to" in what for what in report.unknown), "none is missing"
+    with lsmsql.open(DIRECTORY, filesystem=fs) as engine:
+        assert engine.seqno == last and engine.tree("t").get(b"k") == b"4"
+        with pytest.raises(HistoryError):
+            engine.read_view(2)
+
+
+def test_commits_behind_an_ingest_of_which_nothing_is_left_are_read_after_a_repair() -> None:
+    """Its seqno is in no WAL, and with the tree its table has gone."""
+    fs = MemoryFileSystem(directories=[DIRECTORY])
+    with lsmsql.open(DIRECTORY, SMALL, filesystem=fs) as engine:
+        engine.tree("kept").put(b"before", b"1")
+        engine.tree("gone").ingest([(b"k", b"v")])
+        engine.tree("kept").put(b"behind", b"2")
+        engine.drop_tree("gone")
+    fs = without_manifest(fs)
+    lsmsql.repair(DIRECTORY, filesystem=fs)
+    with lsmsql.open(DIRECTORY, filesystem=fs) as engine:
+        assert state(engine) == {"kept": {b"before": b"1", b"behind": b"2"}}
+
+
+@pytest.mark.parametrize("number", [1 << 62, (1 << 63) - 1, (1 << 64) - 1])
+@pytest.mark.parametrize("pattern", ["{}.sst", "{}.wal", "manifest-{}", "events-{}"])
+def test_files_with_numbers_that_no_file_can_have_do_not_stop_a_repair(pattern: str, number: int) -> None:
+    files, expected, _ = lived(rounds=3)
+    fs = without_manifest(files)
+    fs.create(f"{DIRECTORY}/{pattern.format(number)}").append(b"junk")
+    report = lsmsql.repair(DIRECTORY, filesystem=fs)
+    assert pattern.format(number) in report.moved
+    for _ in range(2):
+        with lsmsql.open(DIRECTORY, filesystem=fs) as engine:
+            assert state(engine) == expected
+
+
+HOSTILE: dict[str, dict[str, Any]] = {
+    "tree 0": {"tree_id": 0},
+    "a tree without a name": {"tree_name": ""},
+    "a tree with a long name": {"tree_name": "x" * 2000},
+    "a long schema": {"schema": "x" * ((1 << 20) + 1)},
+    "an impossible id that was obsolete": {"obsolete": lambda: ((1 << 64) - 1,)},
+    "an impossible id that was replaced": {"replaced": ((1 << 63) + 1,)},
+    "an impossible edit": {"edit_number": (1 << 64) - 1},
+    "an impossible prepared commit": {"host_seqno": (1 << 64) - 1},
+}
+
+
+@pytest.mark.parametrize("what", HOSTILE)
+def test_tables_that_say_what_cannot_be_are_put_aside(what: str) -> None:
+    """Every checksum of them is as it should be."""
+    fs = memory()
+    write(fs, [(5, [(b"k", b"v")])], tree_id=3, tree_name="good")
+    (bad,) = write(fs, [(6, [(b"k", b"bad")])], new_file_id=lambda: 9, **{"tree_id": 4, "tree_name": "bad", **HOSTILE[what]})
+    report = lsmsql.repair(WORLD, filesystem=fs)
+    assert list(report.moved) == [f"{bad.file_id:06d}.sst"] and report.tables == [1]
+    with lsmsql.open(WORLD, filesystem=fs) as engine:
+        assert state(engine) == {"good": {b"k": b"v"}}
+
+
+def test_a_wal_that_says_what_cannot_be_is_put_aside() -> None:
+    fs = memory()
+    write(fs, [(5, [(b"k", b"v")])], tree_id=3, tree_name="good")
+    database_id = read_properties(fs, WORLD, 1, None).database_id
+    good = Catalog(database_id, 1, (), {3: "good"}, {}, 4)
+    for number, (catalog, seqno) in enumerate(
+        (
+            (replace(good, trees={0: "a"}), 5),
+            (replace(good, trees={3: "a", 4: "a"}), 5),
+            (replace(good, trees={3: ""}), 5),
+            (replace(good, host_seqno=(1 << 64) - 1), 5),
+            (replace(good, predecessors=(Predecessor((1 << 64) - 1, 0, 0),)), 5),
+            (replace(good, edit=(1 << 64) - 1), 5),
+            (good, (1 << 64) - 1),
+        ),
+        7,
+    ):
+        Wal.create(fs, WORLD, number, None, catalog, seqno, 5, 0).close()
+    report = lsmsql.repair(WORLD, filesystem=fs)
+    assert len(report.moved) == 7 and not report.wals
+    with lsmsql.open(WORLD, filesystem=fs) as engine:
+        assert state(engine) == {"good": {b"k": b"v"}}
+
+
+def test_a_readable_current_says_which_database_is_repaired() -> None:
+    """Not the majority: many tables of another one that lie there must not push this one's aside."""
+    files = MemoryFileSystem(directories=[DIRECTORY])
+    with lsmsql.open(DIRECTORY, SMALL, filesystem=files) as engine:
+        engine.tree("t").put(b"k", b"mine")
+    other, _, _ = lived(rounds=3)
+    strangers = {path: data for path, data in other.files().items() if path.endswith(".sst")}
+    assert len(strangers) > 3 and not strangers.keys() & files.files().keys()
+    fs = MemoryFileSystem({**files.files(), **strangers, f"{DIRECTORY}/events-000001": b""}, [DIRECTORY])
+    report = lsmsql.repair(DIRECTORY, filesystem=fs)
+    assert {path.rpartition("/")[2] for path in strangers} == {name for name, why in report.moved.items() if why == "of another database"}
+    with lsmsql.open(DIRECTORY, filesystem=fs) as engine:
+        assert state(engine) == {"t": {b"k": b"mine"}}

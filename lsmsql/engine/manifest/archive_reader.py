@@ -11,7 +11,7 @@ from collections.abc import Callable, Sequence
 from itertools import accumulate
 
 from ...errors import CorruptionError
-from ..storage.block_frame import FrameType, mend_frame, open_frame
+from ..storage.block_frame import FrameType, mend_frame, open_frame, peek_header
 from ..storage.checksum import checksum128
 from ..storage.encryption import FileCipher
 from ..storage.parity import METADATA, Repairs
@@ -82,6 +82,7 @@ class ArchiveReader:
                 if len(stored) != size:
                     raise CorruptionError(self._path, len(self._data), f"the manifest snapshot is cut short: a copy should reach byte {place + size}")
                 frame = mend_frame(self._path, place, stored, FrameType.MANIFEST, METADATA, self._repairs)
+                self._check_part(frame, place)
                 content = open_frame(self._path, place, frame, FrameType.MANIFEST, self._cipher, ordinal, METADATA)
             except CorruptionError as error:
                 damage = damage or error
@@ -90,6 +91,12 @@ class ArchiveReader:
             return frame, content
         assert damage is not None
         raise damage
+
+    def _check_part(self, frame: bytes, place: int) -> None:
+        """CorruptionError for a frame that says it holds more than a part can, before room is made for that."""
+        found = peek_header(frame)
+        if found is not None and found[0].raw_length > PART_BYTES:
+            raise CorruptionError(self._path, place, f"a part of the manifest cannot have {found[0].raw_length} bytes")
 
     def _find_footer(self, accept: Callable[[Footer], bool]) -> Footer:
         damage: CorruptionError | None = None
