@@ -40,7 +40,10 @@ LEAD_BYTES_MAX = 1 << 20
 
 class Lead:
     """The first part, raw, of a block that is stored in parts: what the others are compressed against, as if they stood right behind it. For one
-    thread at a time."""
+    thread at a time.
+
+    The compiled kernels decode by a function that takes what begins with the magic number of zstd's dictionaries (0xEC30A437) for one of them. A data
+    block begins with its number of entries, which is never that."""
 
     def __init__(self, raw: bytes) -> None:
         self._content = zstandard.ZstdCompressionDict(raw, dict_type=zstandard.DICT_TYPE_RAWCONTENT)
