@@ -73,7 +73,9 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
         replayed = replay_wals(fs, directory, line.version, line.database_id, keyring, options, host)
         if host is not None:
             host.require_agreement(directory, replayed.host_seqno)
-        return _begin(line, tables, replayed, manifest.intact)
+        # The stricter modes take no damage that a lost edit could be behind.
+        doubtful = replayed.damaged and options.recovery in ("point_in_time", "skip_corrupt")
+        return _begin(line, tables, replayed, manifest.intact and not doubtful)
     except BaseException:
         for generation in line.published.state.generations if line.begun else ():
             generation.wal.close()
@@ -162,7 +164,7 @@ def refuse_lost_wals(fs: FileSystem, directory: str, version: Version, keyring: 
             raise CorruptionError(path, end, message, f"the manifest is older than the WAL: restore the newer one, or {REBUILD}")
 
 
-def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed, manifest_intact: bool) -> Recovered:
+def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed, intact: bool) -> Recovered:
     version = line.version
     line.begin(tables, tuple(reversed(replayed.generations)), _last_seqno(version, replayed))
     if line.keyring is not None and line.keyring.damaged_copies:
@@ -171,7 +173,7 @@ def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed, mani
     # cannot bring a discarded commit back behind a new one with its seqno.
     generation = line.start_generation(replayed.previous, VersionEdit(wals_removed=tuple(replayed.discarded)))
     line.save_options(line.options)
-    _remove_orphans(line, manifest_intact)
+    _remove_orphans(line, intact)
     return Recovered(line, generation, replayed.previous, replayed.host_seqno, replayed.damaged)
 
 
@@ -185,7 +187,8 @@ def _last_seqno(version: Version, replayed: Replayed) -> int:
 def _remove_orphans(line: VersionLine, intact: bool) -> None:
     """Remove what a crash has left and nothing names. The version was read, checked and continued, so whatever it does not name is no one's.
 
-    intact: see Manifest. If it was not, an edit may have been lost that named some of it: it stays until the next opening."""
+    intact: the event log has ended cleanly, and the WALs fit to it. If not, an edit may have been lost that named some of it, be it that a log cut
+    between two edits looks whole: it stays until the next opening."""
     fs, directory = line.fs, line.directory
     live = line.version.file_ids()
     for name in fs.list(directory):

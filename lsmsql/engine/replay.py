@@ -170,11 +170,15 @@ class WalRecords:
             if not lenient:
                 return f"record of seqno {record.seqno} after seqno {prepared.seqno}, which was prepared and has no outcome"
             self.settle(record.previous >= prepared.seqno)  # Its outcome was damaged.
-        if (record.previous != result.previous and not lenient) or record.seqno <= result.previous:
-            return f"record of seqno {record.seqno} after {record.previous} follows seqno {result.previous}"
-        if record.seqno - 1 > max(result.seqno, self._version.last_seqno) and not lenient:
+        missing = ""
+        if record.previous != result.previous or record.seqno <= result.previous:
+            missing = f"record of seqno {record.seqno} after {record.previous} follows seqno {result.previous}"
+        elif record.seqno - 1 > max(result.seqno, self._version.last_seqno):
             # Seqnos that are not in the WAL are those of ingested rows, and their edit was durable before this record was written.
-            return f"the commit before this one, seqno {record.seqno - 1}, is in no WAL and no SSTable"
+            missing = f"the commit before this one, seqno {record.seqno - 1}, is in no WAL and no SSTable"
+        if missing and (not lenient or record.seqno <= result.previous):
+            return missing
+        result.damaged |= bool(missing)
         if kind == RecordKind.PREPARE:
             self.prepared = record  # Or prepared again, with another batch.
         else:
@@ -238,8 +242,8 @@ class _Replay(WalRecords):
         offset, whole = wal.first.length, True
         if wal.first.previous != result.previous:
             message = f"the WAL continues from seqno {wal.first.previous}, but what is before it ends at {result.previous}"
+            self._damage(0, message, torn=False)
             if self._mode != "skip_corrupt":
-                self._damage(0, message, torn=False)
                 return self._discard()
         ordinal = 1
         while True:

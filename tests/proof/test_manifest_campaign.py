@@ -14,7 +14,10 @@ from typing import Any
 import pytest
 
 import lsmsql
+from lsmsql.engine.storage.filenames import parse_file_name
+from lsmsql.engine.storage.keyring import Keyring
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
+from lsmsql.engine.storage.record_log import scan_records
 from lsmsql.errors import CorruptionError, UsageError
 from lsmsql.options import RECOVERY_MODES, Options
 from tests.proof.judge import LONG
@@ -159,6 +162,7 @@ def test_what_a_damaged_event_log_means_is_chosen_by_the_recovery_mode(encrypted
     for offset in range(0, len(data), 1 if LONG else 29):
         damaged = data[:offset] + bytes((data[offset] ^ 0xFF,)) + data[offset + 1 :]
         flips[judged(database, {**database.files, path: damaged}, f"{mode}, byte {offset}", mode)] += 1
+    for offset in sorted({*range(0, len(data), 1 if LONG else 29), *record_ends(database, path)}):  # Cut between two records it looks whole.
         cuts[judged(database, {**database.files, path: data[:offset]}, f"{mode}, cut to {offset}", mode)] += 1
     print(mode, dict(flips), dict(cuts))
     assert flips["right"] == 0
@@ -166,6 +170,16 @@ def test_what_a_damaged_event_log_means_is_chosen_by_the_recovery_mode(encrypted
         assert flips["earlier"] == 0
     torn = {**database.files, path: data + data[:40]}
     assert judged(database, torn, "a torn append", mode) == ("corrupt" if mode == "absolute" else "right")
+
+
+def record_ends(database: Closed, path: str) -> list[int]:
+    """The offsets between the records of a log."""
+    parsed = parse_file_name(path.rpartition("/")[2])
+    assert parsed is not None
+    keyring = Keyring.open(MemoryFileSystem(database.files, [DIRECTORY]), DIRECTORY, database.key) if database.key else None
+    records, _ = scan_records(path, database.files[path], parsed.number, keyring.cipher(parsed.number) if keyring else None)
+    assert len(records) > 3
+    return [record.offset for record in records]
 
 
 def test_after_a_torn_event_log_orphans_stay_until_the_next_opening() -> None:
