@@ -17,9 +17,9 @@ from .arguments import require_path
 from .kernel import BlockCache
 from .manifest.current import Current, parse_current
 from .manifest.events import decode_edit
-from .manifest.manifest import FILE_IDS_PER_RESERVATION, Manifest
+from .manifest.manifest import FILE_IDS_PER_RESERVATION, NUMBER_MAX, Manifest
 from .manifest.table_record import TableRecord
-from .manifest.version import FILE_ID_MAX, Version
+from .manifest.version import Version
 from .manifest.version_edit import VersionEdit
 from .rebuild import DROPPED, OBSOLETE, FoundWal, Trees, live_wals, placed, superseded
 from .sstable.properties import Properties
@@ -34,7 +34,6 @@ from .wal import Catalog
 _CHUNK_BYTES = 4 << 20
 _LOCK_SECONDS = 5.0
 _MOVE = "restore the directory from a backup, or repair it again without the file that is to blame"
-_NUMBER_MAX = FILE_ID_MAX // 2 - FILE_IDS_PER_RESERVATION - 1  # Of a file or generation: a version leaves room to go on counting.
 _OF_THE_MANIFEST = (FileKind.CURRENT, FileKind.MANIFEST, FileKind.EVENT_LOG)
 
 
@@ -137,7 +136,7 @@ class _Repair:
                 continue
             if parsed.kind in _OF_THE_MANIFEST:
                 self._manifest[name] = "of the old manifest"
-                if parsed.number <= _NUMBER_MAX:  # Else no manifest of this database has ever had it.
+                if parsed.number <= NUMBER_MAX:  # Else no manifest of this database has ever had it.
                     self._generation = max(self._generation, parsed.number)
             elif parsed.kind in (FileKind.SSTABLE, FileKind.WAL):
                 try:
@@ -155,10 +154,9 @@ class _Repair:
             known = [predecessor.wal_id for predecessor in wal.catalog.predecessors]
             catalog = wal.catalog
             _require_id(path, *known, catalog.edit)
-            trees = tuple(catalog.trees.items()), tuple(catalog.schemas.items())
-            _require_possible(
-                path, VersionEdit(trees_created=trees[0], schemas_set=trees[1], last_seqno=wal.newest_seqno, host_seqno=catalog.host_seqno)
-            )
+            trees, schemas = tuple(catalog.trees.items()), tuple(catalog.schemas.items())
+            edit = VersionEdit(trees_created=trees, schemas_set=schemas, last_seqno=wal.newest_seqno, host_seqno=catalog.host_seqno)
+            _require_possible(path, edit, catalog.next_tree_id)
             self._wals[number] = wal
         else:
             table = read_properties(self._fs, self._directory, number, self._keyring)
@@ -346,13 +344,14 @@ class _Repair:
 
 def _require_id(path: str, *file_ids: int) -> None:
     """CorruptionError for the id of a file, or number of an edit, that no database gets to."""
-    if max(file_ids, default=0) > _NUMBER_MAX:
+    if max(file_ids, default=0) > NUMBER_MAX:
         raise CorruptionError(path, None, f"no file or edit can have the number {max(file_ids)}")
 
 
-def _require_possible(path: str, edit: VersionEdit) -> None:
+def _require_possible(path: str, edit: VersionEdit, next_tree_id: int = 1) -> None:
     """CorruptionError for a file that says what no version can."""
     try:
-        Version().apply(edit)
+        version = Version().apply(edit)
+        replace(version, next_tree_id=max(version.next_tree_id, next_tree_id)).require_room()
     except ValueError as error:
         raise CorruptionError(path, None, str(error)) from None

@@ -8,6 +8,7 @@ from lsmsql.engine.manifest.archive_footer import HEAD_BYTES
 from lsmsql.engine.manifest.current import read_current
 from lsmsql.engine.manifest.manifest import Manifest
 from lsmsql.engine.manifest.version import Version
+from lsmsql.engine.manifest.version_edit import VersionEdit
 from lsmsql.engine.storage.keyring import Keyring
 from lsmsql.engine.storage.memory_filesystem import MemoryFileSystem
 from lsmsql.errors import CorruptionError
@@ -150,3 +151,15 @@ def test_the_event_log_is_the_truth_an_earlier_state_or_corrupt(world: tuple[Mem
         assert found[f"byte {offset} ^ 0xff"] == "corrupt", offset
     numbers = {outcome.number for outcome in found.values() if isinstance(outcome, Version)}
     assert len(numbers) >= 3, "cutting the log goes back through its states"
+
+
+@pytest.mark.parametrize(
+    "edit", [VersionEdit(next_file_id=(1 << 62) + 1), VersionEdit(next_file_id=(1 << 63) - 1), VersionEdit(trees_created=(((1 << 32) - 1, "last"),))]
+)
+def test_an_edit_that_leaves_no_ids_is_corrupt(edit: VersionEdit) -> None:
+    """A snapshot with it would be, too: the next generation could not be opened any more."""
+    fs = memory()
+    manifest = create(fs)
+    manifest.commit(edit)
+    with pytest.raises(CorruptionError, match=r"events-.*at byte.*impossible .*next (file|tree) id.*repair --rebuild"):
+        Manifest.open(fs, DIRECTORY, None)

@@ -344,6 +344,7 @@ def test_files_with_numbers_that_no_file_can_have_do_not_stop_a_repair(pattern: 
 
 HOSTILE: dict[str, dict[str, Any]] = {
     "tree 0": {"tree_id": 0},
+    "the last tree id": {"tree_id": (1 << 32) - 1},
     "a tree without a name": {"tree_name": ""},
     "a tree with a long name": {"tree_name": "x" * 2000},
     "a long schema": {"schema": "x" * ((1 << 20) + 1)},
@@ -376,6 +377,7 @@ def test_a_wal_that_says_what_cannot_be_is_put_aside() -> None:
             (replace(good, trees={0: "a"}), 5),
             (replace(good, trees={3: "a", 4: "a"}), 5),
             (replace(good, trees={3: ""}), 5),
+            (replace(good, next_tree_id=(1 << 32) - 1), 5),
             (replace(good, host_seqno=(1 << 64) - 1), 5),
             (replace(good, predecessors=(Predecessor((1 << 64) - 1, 0, 0),)), 5),
             (replace(good, edit=(1 << 64) - 1), 5),
@@ -385,7 +387,7 @@ def test_a_wal_that_says_what_cannot_be_is_put_aside() -> None:
     ):
         Wal.create(fs, WORLD, number, None, catalog, seqno, 5, 0).close()
     report = lsmsql.repair(WORLD, filesystem=fs)
-    assert len(report.moved) == 7 and not report.wals
+    assert len(report.moved) == 8 and not report.wals
     with lsmsql.open(WORLD, filesystem=fs) as engine:
         assert state(engine) == {"good": {b"k": b"v"}}
 

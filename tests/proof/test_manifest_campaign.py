@@ -197,6 +197,33 @@ def test_after_a_torn_event_log_orphans_stay_until_the_next_opening() -> None:
     assert not fs.exists(orphan)
 
 
+@pytest.mark.parametrize("stray", ["", "18446744073709551615.sst"])
+def test_ids_whose_reservation_was_cut_off_with_the_event_log_are_not_used_again(monkeypatch: pytest.MonkeyPatch, stray: str) -> None:
+    from lsmsql.engine.manifest import manifest
+
+    monkeypatch.setattr(manifest, "FILE_IDS_PER_RESERVATION", 10)
+    fs = MemoryFileSystem()
+    with lsmsql.open(DIRECTORY, replace(SMALL, manifest_bytes=1 << 20), filesystem=fs) as engine:
+        tree = engine.tree("t")
+        for number in range(30):
+            tree.ingest([(b"%02d" % number, b"row")])
+    (log,) = (path for path in fs.files() if "/events-" in path)
+    data = fs.files()[log]
+    middle = len(data) // 3
+    files = {**fs.files(), log: data[:middle] + bytes((data[middle] ^ 0xFF,)) + data[middle + 1 :]}
+    if stray:
+        files[f"{DIRECTORY}/{stray}"] = b"nothing of ours"
+    before = {path for path in files if path.endswith(".sst")}
+    fs = MemoryFileSystem(files, [DIRECTORY])
+    with lsmsql.open(DIRECTORY, replace(SMALL, recovery="point_in_time"), filesystem=fs) as engine:
+        kept = seen(engine)["trees"]["t"]
+        assert 0 < len(kept) < 30 and before <= set(fs.files())
+        for number in range(40, 60):
+            engine.tree("t").ingest([(b"%02d" % number, b"row")])
+    with lsmsql.open(DIRECTORY, filesystem=fs) as engine:
+        assert len(seen(engine)["trees"]["t"]) == len(kept) + 20
+
+
 @pytest.mark.parametrize("key", [None, "a passphrase"], ids=["plain", "encrypted"])
 def test_a_directory_copied_elsewhere_opens(tmp_path: Path, key: str | None) -> None:
     with lsmsql.open(tmp_path / "one", SMALL, key=key) as engine:

@@ -88,9 +88,11 @@ def after_record(path: str, version: Version, record: Record, current: Current) 
     if record.kind != RecordKind.EDIT or record.seqno != version.number + 1 or record.previous != version.number:
         raise CorruptionError(path, record.offset, f"record {record.seqno} of kind {record.kind} instead of edit {version.number + 1}", REBUILD)
     try:
-        return version.apply(decode_edit(record.payload))
+        after = version.apply(decode_edit(record.payload))
+        after.require_room()
     except ValueError as error:
         raise CorruptionError(path, record.offset, f"edit {record.seqno} makes no sense: {error}", REBUILD) from None
+    return after
 
 
 def _start_payload(current: Current) -> bytes:

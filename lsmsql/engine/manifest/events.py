@@ -23,7 +23,7 @@ from typing import Any
 
 from .table_record import TableRecord
 from .tagged_fields import pack_fields, pack_number, pack_numbers, unpack_fields, unpack_number, unpack_numbers
-from .version import FILE_ID_MAX, Version
+from .version import Version
 from .version_edit import BlobStatistics, VersionEdit
 
 EDIT_FORMAT = 2
@@ -129,11 +129,10 @@ def version_from(sections: Mapping[str, bytes]) -> tuple[Version, str]:
     if next_tree_id < version.next_tree_id:
         raise ValueError(f"next tree id {next_tree_id} is in use")
     number = unpack_number(extra["number"])
-    if number > FILE_ID_MAX or version.next_file_id > FILE_ID_MAX // 2:  # Room to go on counting from.
-        raise ValueError(f"impossible edit number {number} or next file id {version.next_file_id}")
     if any(left >= right for left, right in pairwise(times)):
         raise ValueError("the time points do not ascend")
     version = replace(version, next_tree_id=next_tree_id, number=number, times=times)
+    version.require_room()
     return version, sections[_OPTIONS].decode("utf-8")
 
 

@@ -22,11 +22,12 @@ from .archive_footer import HEAD_BYTES
 from .current import DATABASE_ID_BYTES, FIRST_GENERATION, Current, read_current, write_current
 from .event_log import EventLog, replay
 from .snapshot_file import SnapshotDigest, read_snapshot, write_snapshot
-from .version import Version
+from .version import FILE_ID_MAX, Version
 from .version_edit import VersionEdit
 
 ROTATE_BYTES = 1 << 20
 FILE_IDS_PER_RESERVATION = 1000
+NUMBER_MAX = FILE_ID_MAX // 2 - FILE_IDS_PER_RESERVATION - 1  # Of a file or generation: a version leaves room to go on counting.
 
 
 class Manifest:
@@ -141,6 +142,8 @@ class Manifest:
         version, whole = replay(fs, directory, current, snapshot, cipher, recovery(options_text))
         manifest = cls(fs, directory, keyring, current, version, options_text, rotate_bytes=rotate_bytes, clock=clock)
         manifest.intact, manifest.repairs = whole, repairs
+        if not whole:
+            manifest._next_id = max(version.next_file_id, _behind_all_files(fs, directory))
         return manifest
 
     @property
@@ -185,7 +188,7 @@ class Manifest:
         self._require_usable()
         if self._next_id >= self.version.next_file_id:
             # Durable before the first of them is used: else a crash would hand one out again, to another file under the same cipher key.
-            self.commit(VersionEdit(next_file_id=self.version.next_file_id + FILE_IDS_PER_RESERVATION))
+            self.commit(VersionEdit(next_file_id=self._next_id + FILE_IDS_PER_RESERVATION))
         self._next_id += 1
         return self._next_id - 1
 
@@ -247,6 +250,12 @@ def _of_manifest(name: str) -> FileName | None:
     """The parsed name of a snapshot or event log, None for other files."""
     parsed = parse_file_name(name)
     return parsed if parsed and parsed.kind in (FileKind.MANIFEST, FileKind.EVENT_LOG) else None
+
+
+def _behind_all_files(fs: FileSystem, directory: str) -> int:
+    """The first id above those of the tables and WALs that are there: the edit that reserved them may be what the event log has lost."""
+    found = [parsed.number for name in fs.list(directory) if (parsed := parse_file_name(name)) and parsed.kind in (FileKind.SSTABLE, FileKind.WAL)]
+    return max((number for number in found if number <= NUMBER_MAX), default=0) + 1
 
 
 def _now_us() -> int:

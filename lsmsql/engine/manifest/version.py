@@ -17,6 +17,7 @@ TREES_MAX = 65_536
 NAME_BYTES_MAX = 1024  # Of a tree or snapshot, in UTF-8; at least 1.
 SCHEMA_BYTES_MAX = 1 << 20
 FILE_ID_MAX = (1 << 63) - 1
+TREE_ID_MAX = (1 << 32) - 1
 
 Levels = tuple[tuple[TableRecord, ...], ...]
 NO_TABLES: Levels = ((),) * LEVELS
@@ -58,6 +59,13 @@ class Version:
     def file_ids(self) -> set[int]:
         """The ids of every SSTable and WAL."""
         return {table.file_id for table in self.tables()}.union(self.wals)
+
+    def require_room(self) -> None:
+        """ValueError for a version that was read, and is so near to a limit that nothing could be counted on from it."""
+        if self.number > FILE_ID_MAX or self.next_file_id > FILE_ID_MAX // 2:
+            raise ValueError(f"impossible edit number {self.number} or next file id {self.next_file_id}")
+        if self.next_tree_id > TREE_ID_MAX // 2:
+            raise ValueError(f"impossible next tree id {self.next_tree_id}")
 
     def apply(self, edit: VersionEdit) -> Version:
         """The version after an edit, which counts only once: what it says may be so already. ValueError, saying why, when it does not fit."""
