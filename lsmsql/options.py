@@ -82,6 +82,10 @@ class Options:
         prefix          of keys, which filters hold beside the keys, so that a scan within one prefix passes over tables without it: "none";
                         "fixed:N", the first N bytes; "delimiter:X", all up to the first X, a character or 0xHH. Each table keeps the one that it
                         was written with
+        blob_threshold  bytes from which a value leaves the SSTables, when it is flushed, compacted or ingested, for the blob store, which compaction
+                        does not write again; 0: none does. Values that are there already stay where they are until then, and are read all the same
+        blob_live_share  of the values in a frame of the blob store (up to 512 KiB) that nothing may read any more, so many may stay: below this share
+                        of bytes alive the frame is written again without the dead ones; 0: only those that are dead as a whole are freed
         pin_index, pin_filter  levels, from level 0 on, whose partitions stay in memory once they were read, beside cache_bytes: 0 none, 7 all
         cold_level      tables for this level and deeper ones leave the system's page cache once they are written; 7: none do
         l0_tables       L0 tables that start a compaction;  l0_slowdown, l0_stop: tables at which writers are slowed, stopped
@@ -120,6 +124,8 @@ class Options:
     partition_bytes: int = 4 * KIB
     filter_layout: str = "adaptive"
     prefix: str = "none"
+    blob_threshold: int = 0
+    blob_live_share: float = 0.75
     pin_index: int = 2
     pin_filter: int = 1
     cold_level: int = 7
@@ -181,7 +187,7 @@ class Options:
 
     def _between(self, name: str, low: float, high: float) -> None:
         value = getattr(self, name)
-        number = (int, float) if name in ("lock_timeout", "hash_ratio") else int
+        number = (int, float) if name in ("lock_timeout", "hash_ratio", "blob_live_share") else int
         if not isinstance(value, number) or isinstance(value, bool) or not low <= value <= high:
             raise UsageError(f"option {name} must be a number from {low} to {high}, not {value!r}")
 
@@ -234,6 +240,8 @@ _RANGES: tuple[tuple[str, float, float], ...] = (
     ("filter_bits", 0, 64),
     ("index_spill_bytes", 0, 1 << 30),
     ("partition_bytes", 1, 16 * MIB),
+    ("blob_threshold", 0, 1_000_000_000),
+    ("blob_live_share", 0, 1),
     ("pin_index", 0, 7),
     ("pin_filter", 0, 7),
     ("cold_level", 0, 7),

@@ -233,7 +233,7 @@ class Database(Readable):
         """See Tree.__delitem__."""
         tree.require_writable()
         with self.batch() as batch:
-            for key, _ in tree.scan(lower, upper):
+            for key, _ in self.current_view().scan(tree, lower, upper, valued=False):
                 batch.delete(tree, key)
 
     # Snapshots.

@@ -8,7 +8,7 @@ from .generation import Generation
 from .manifest.version import TableRecord
 from .manifest.version_edit import VersionEdit
 from .pins import Pins
-from .sstable.writer import table_stream, write_tables
+from .sstable.writer import Separation, TableSink, table_stream, write_tables
 from .storage.filenames import FileKind
 from .version_line import VersionLine
 
@@ -23,10 +23,13 @@ def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace
     floor, retained = pins.retention()
     version = line.version
     records: list[TableRecord] = []
+    separations: list[Separation] = []
     try:
         for tree_id in generation.arena.trees():
             if tree_id in version.trees:  # Dropped trees leave their entries behind.
-                records += _flush_tree(line, generation, tree_id, floor, retained, pace)
+                sink = line.table_sink(version, tree_id, 0, pace, max(generation.host_seqno, version.host_seqno))
+                separations.append(sink.separation)
+                records += _flush_tree(line, generation, sink, floor, retained)
         if records:
             line.sync_directory()  # Before the edit: a table that the manifest names and that is missing is corruption.
         opened = line.open_tables(tuple(records))
@@ -34,6 +37,8 @@ def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace
         for record in records:  # Nothing names them. After the edit below nobody could know that, and recovery decides.
             line.obsolete.add_path(line.path(FileKind.SSTABLE, record.file_id))
         line.obsolete.collect()
+        for separation in separations:
+            separation.give_up()
         raise
     added = tuple(records)
     edit = VersionEdit(
@@ -51,12 +56,9 @@ def flush_generation(line: VersionLine, pins: Pins, generation: Generation, pace
     return added
 
 
-def _flush_tree(
-    line: VersionLine, generation: Generation, tree_id: int, floor: int, retained: list[int], pace: Callable[[int], None] | None
-) -> list[TableRecord]:
-    sink = line.table_sink(line.version, tree_id, 0, pace, max(generation.host_seqno, line.version.host_seqno))
+def _flush_tree(line: VersionLine, generation: Generation, sink: TableSink, floor: int, retained: list[int]) -> list[TableRecord]:
     stream = table_stream(
-        [generation.arena.memtable(tree_id)],
+        [generation.arena.memtable(sink.tree_id)],
         line.options,
         sink=sink,
         encrypted=line.keyring is not None,

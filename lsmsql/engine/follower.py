@@ -16,6 +16,7 @@ from weakref import WeakValueDictionary
 
 from ..errors import CorruptionError, Error, HistoryError, LockedError, UsageError
 from ..options import Options
+from .follower_blobs import FollowerBlobs
 from .held_moments import HeldMoments, require_retained
 from .kernel import BlockCache, Table
 from .manifest.current import Current, read_current
@@ -74,6 +75,7 @@ class Follower:
         self.options = options
         self.cache = BlockCache(options.cache_bytes)
         self.repairs = repairs
+        self.blobs = FollowerBlobs(fs, directory, manifest.current.database_id, keyring, repairs)
         self.lock = threading.RLock()
         self.trees: WeakValueDictionary[str, Tree] = WeakValueDictionary()
         self.host_seqno = self.refreshes = self.opened = 0
@@ -197,6 +199,7 @@ class Follower:
                 require_known(table, version)
             else:
                 self._tables[record.file_id].pin(record.level < self.options.pin_index, record.level < self.options.pin_filter)
+        self.blobs.follow(self._tables[record.file_id] for record in version.tables())
 
     def _open_wals(self, version: Version) -> None:
         tails: dict[int, WalTail] = {}
@@ -222,7 +225,7 @@ class Follower:
         before = self.published if self._mark else None
         live = before.state.live if before else None
         if live is None or live.version is not version:
-            live = LiveVersion(version, self._tables, live)
+            live = LiveVersion(version, self._tables, live, self.blobs.newest)
             self._unused.watch(live)
         state = ReadState(tuple(tail.generation for tail in reversed(tails)), live)
         self._states.add(state)
@@ -323,6 +326,7 @@ class Follower:
 
     def shut(self, message: str) -> None:
         """Make every state, held by views too, raise ClosedError. Takes no lock: the child of a fork calls it as well."""
+        self.blobs.shared.closed = message
         for state in list(self._states):
             state.close(message)
 
@@ -333,6 +337,7 @@ class Follower:
         for table in self._tables.values():
             close_table(table)
         self._unused.close_tables()
+        self.blobs.close()
         self._manifest.close()
 
 

@@ -29,7 +29,11 @@ def ingest(line: VersionLine, commits: CommitLine, upkeep: Upkeep, tree_id: int,
         floor=0,
         level=lambda smallest, largest: _level_for(_levels(line, tree_id), [(smallest, largest)]),
     )
-    begun = begin_tables(stream, sink)
+    try:
+        begun = begin_tables(stream, sink)
+    except BaseException:
+        sink.separation.give_up()
+        raise
     if not begun:
         return line.published.seqno
     try:
@@ -37,7 +41,9 @@ def ingest(line: VersionLine, commits: CommitLine, upkeep: Upkeep, tree_id: int,
             commits.admit((tree_id,))
             return _finish(line, commits, upkeep, begun, sink)
     except BaseException:
-        discard_tables(begun, line.fs)  # Before the edit nothing names them, and afterwards `begun` is empty.
+        if begun:  # Before the edit nothing names them; afterwards this is empty.
+            discard_tables(begun, line.fs)
+            sink.separation.give_up()
         raise
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import threading
 import weakref
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 
 from .kernel import Table
 from .read_state import LiveVersion
@@ -21,8 +21,10 @@ class ObsoleteFiles:
     departed: file ids of what no version names any more and may still be found, now or after a power loss that undoes its removal. Every table
     written meanwhile names them (Properties.obsolete), so that no rebuilt manifest takes them in. Changed and read in single steps."""
 
-    def __init__(self, fs: FileSystem) -> None:
+    def __init__(self, fs: FileSystem, closed: Callable[[Table], None] = lambda _: None) -> None:
+        """closed: told of each table that nobody can read any more."""
         self._fs = fs
+        self._closed = closed
         self.lock = threading.RLock()  # Taken twice by what a signal handler or finalizer does in between.
         self._live: weakref.WeakSet[LiveVersion] = weakref.WeakSet()
         self._tables: dict[int, tuple[str, Table]] = {}
@@ -39,6 +41,11 @@ class ObsoleteFiles:
         """(file id, path, open table) that the newest version does not hold any more."""
         with self.lock:
             self._tables.update((file_id, (path, table)) for file_id, path, table in tables)
+
+    def held(self) -> list[LiveVersion]:
+        """Every version that anyone may read; they stay as long as the list does."""
+        with self.lock:
+            return list(self._live)
 
     def add_path(self, path: str) -> None:
         """A file that nobody reads."""
@@ -78,6 +85,7 @@ class ObsoleteFiles:
             for file_id in [file_id for file_id in self._tables if not any(file_id in version.tables for version in live)]:
                 path, table = self._tables.pop(file_id)
                 close_table(table)
+                self._closed(table)
                 self._paths.append(path)
             self._paths = [path for path in self._paths if not self.remove(path)]
             return self.waiting

@@ -20,8 +20,8 @@ class LiveVersion:
 
     __slots__ = ("__weakref__", "levels", "tables", "version")
 
-    def __init__(self, version: Version, tables: Mapping[int, Table], before: LiveVersion | None = None) -> None:
-        """tables: by file id, all those of the version and maybe more."""
+    def __init__(self, version: Version, tables: Mapping[int, Table], before: LiveVersion | None = None, apart: object = None) -> None:
+        """tables: by file id, all those of the version and maybe more. apart: reads the values in the blob store."""
         self.version = version
         self.tables: dict[int, Table] = {record.file_id: tables[record.file_id] for record in version.tables()}
         self.levels: dict[int, Levels] = {}
@@ -29,7 +29,7 @@ class LiveVersion:
             if before is not None and before.version.levels.get(tree_id) == levels:
                 self.levels[tree_id] = before.levels[tree_id]
             else:
-                self.levels[tree_id] = Levels([[tables[record.file_id] for record in level] for level in levels])
+                self.levels[tree_id] = Levels([[tables[record.file_id] for record in level] for level in levels], apart)
 
 
 class ReadState:

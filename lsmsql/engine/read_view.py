@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
-from typing import Any, Protocol, Self
+from io import BytesIO
+from typing import Any, BinaryIO, Protocol, Self
 
 from ..errors import ClosedError, HistoryError
 from .arguments import require_batch_of, require_bound, require_items, require_number, require_tree_of
-from .kernel import Kind, Scan
+from .blob import ValueStream
+from .kernel import Kind, Levels, Scan
 from .kernel import get as kernel_get
 from .kernel import get_many as kernel_get_many
 from .read_state import Published, ReadState
@@ -79,11 +81,13 @@ class View:
         batch: WriteBatch | None = None,
         mark: int | None = None,
         close: bool = False,
+        valued: bool = True,
     ) -> Scan:
         """The rows with lower <= key < upper, as a kernel Scan: iterable of (key, value), `fill(n)`, `next_block()`, `close()`.
 
         since: only rows changed by a commit after this seqno (0: all); HistoryError when that is no longer known. close: close the view with
-        the scan. A scan stays valid when its view is closed."""
+        the scan. valued: False reads no value from the blob store, and gives b"" for
+        those that are there. A scan stays valid when its view is closed."""
         state = self._opened()
         require_tree_of(self.database, tree)
         require_bound(lower)
@@ -110,7 +114,22 @@ class View:
             # What a scan of everything reads would only push out what others read again.
             keep=not (lower is None and upper is None and limit is None),
             on_close=self.close if close else partial(_keep, state, self.database),
+            valued=valued,
         )
+
+    def open_value(self, tree: AnyTree, key: bytes, *, close: bool = False) -> BinaryIO | None:
+        """The value of a key as a file, None if there is none. close: close the view with the file, which holds until then what it reads."""
+        require_tree_of(self.database, tree)
+        state = self._opened()
+        memtables, levels = state.sources_of(tree.id)
+        on_close = self.close if close else partial(_keep, state, self.database)
+        opening = Levels(levels.levels, _Opening(levels.apart, on_close))
+        found = kernel_get(memtables, opening, key, self.seqno)
+        if isinstance(found, bytes):
+            found = BytesIO(found)
+        if not isinstance(found, ValueStream) and close:
+            self.close()
+        return found  # type: ignore[no-any-return]
 
     def _opened(self) -> ReadState:
         if self.state is None:
@@ -148,6 +167,17 @@ class ReadView(View):
 
     def __del__(self) -> None:
         self.close()
+
+
+class _Opening:
+    """In place of a blob store, opens values instead of reading them."""
+
+    def __init__(self, blobs: Any, on_close: Callable[[], None]) -> None:
+        self._blobs = blobs
+        self._on_close = on_close
+
+    def read(self, key: bytes, pointer: bytes) -> ValueStream:
+        return self._blobs.open(key, pointer, self._on_close)  # type: ignore[no-any-return]
 
 
 def _keep(*_: object) -> None:

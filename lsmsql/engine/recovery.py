@@ -66,6 +66,7 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
     tables: dict[int, Table] = {}
     try:
         _open_tables(line, tables)
+        line.blobs.require_linked(tables.values())
         refuse_lost_wals(fs, directory, line.version, keyring)
         if host is not None:
             host.require_its_own(directory, line.database_id)
@@ -81,6 +82,7 @@ def recover(fs: FileSystem, directory: str, options: Options | None, key: str | 
             generation.wal.close()
         for table in tables.values():
             close_table(table)
+        line.blobs.close()
         manifest.close()
         raise
 
@@ -173,6 +175,7 @@ def _begin(line: VersionLine, tables: dict[int, Table], replayed: Replayed, inta
     # cannot bring a discarded commit back behind a new one with its seqno.
     generation = line.start_generation(replayed.previous, VersionEdit(wals_removed=tuple(replayed.discarded)))
     line.save_options(line.options)
+    line.blobs.recover(tables.values(), intact)
     _remove_orphans(line, intact)
     return Recovered(line, generation, replayed.previous, replayed.host_seqno, replayed.damaged)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from .blobs import ReadBlobs
 from .commit import CommitLine
 from .follower import Follower
 from .kernel import COMPILED, BlockCache
@@ -33,6 +34,10 @@ def gather(line: VersionLine, commits: CommitLine, upkeep: Upkeep, pins: Pins) -
         "trained_dictionaries": upkeep.dictionaries.trained,
         "adopted_dictionaries": upkeep.dictionaries.adopted,
         **_of_cache(line.cache),
+        **_of_blobs(line.blobs),
+        "blob_value_bytes": line.blobs.live_value_bytes(),
+        "blob_relocations": line.blobs.statistics().relocations,
+        "blob_relocated_bytes": line.blobs.relocated_bytes,
         "repaired_blocks": line.repairs.count,
         "obsolete_files": line.obsolete.waiting,
         "removed_files": line.obsolete.removed,
@@ -47,6 +52,7 @@ def gather_reader(follower: Follower) -> Statistics:
         **_of_moment(follower.published, encrypted=follower.keyring is not None, pins=len(follower.moments)),
         "refreshes": follower.refreshes,
         "opened_tables": follower.opened,
+        **_of_blobs(follower.blobs.newest),
         **_of_cache(follower.cache),
         "repaired_blocks": follower.repairs.count,
     }
@@ -83,6 +89,18 @@ def _of_moment(published: Published, *, encrypted: bool, pins: int) -> Statistic
         "wal_bytes": sum(generation.wal.length for generation in generations),
     }
     return result
+
+
+def _of_blobs(blobs: ReadBlobs) -> Statistics:
+    found = blobs.statistics()
+    return {
+        "blob_frames": found.frames,
+        "blob_live_bytes": found.live_bytes,
+        "blob_waiting_bytes": found.waiting_bytes,
+        "blob_free_bytes": found.free_bytes,
+        "blob_file_bytes": found.file_bytes,
+        "blob_reads": blobs.shared.reads,
+    }
 
 
 def _of_cache(cache: BlockCache) -> Statistics:

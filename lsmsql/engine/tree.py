@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import Any, NoReturn, Protocol, TypeVar, overload
+from typing import Any, BinaryIO, NoReturn, Protocol, TypeVar, overload
 
 from ..errors import ClosedError, Error, UsageError
 from .arguments import require_bound, require_items
@@ -113,6 +113,20 @@ class Tree:
             if ours:
                 view.close()
 
+    def open_blob(self, key: bytes, snapshot: Moment | None = None) -> BinaryIO:
+        """The value of a key as a file to be read, seekable. One in the blob store is read a stretch of at most 512 KiB at a time. KeyError if there
+        is none. Close it: until then it keeps the files of its moment, and that moment readable."""
+        view, ours = self.database.view_at(snapshot)
+        try:
+            found = view.open_value(self, key, close=ours)
+        except BaseException:
+            if ours:
+                view.close()
+            raise
+        if found is None:
+            raise KeyError(key)
+        return found
+
     def contains(self, key: bytes, snapshot: Moment | None = None) -> bool:
         return self.get(key, None, snapshot) is not None
 
@@ -179,7 +193,8 @@ class Tree:
 
     def __iter__(self) -> Iterator[bytes]:
         """The keys, ascending."""
-        return (key for key, _ in self.scan())
+        view, ours = self.database.view_at(None)
+        return (key for key, _ in view.scan(self, close=ours, valued=False))
 
     def __repr__(self) -> str:
         return f"<lsmsql.Tree {self.name!r}>"

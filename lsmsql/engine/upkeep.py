@@ -101,19 +101,37 @@ class Upkeep:
         return self._line.version is self._line.published.state.version
 
     def compaction_due(self) -> bool:
-        return self._pick(self._line.published.state.version) is not None
+        return self._pick(self._line.published.state.version) is not None or self._garbage_due()
 
     def compact_next(self) -> bool:
-        """Run the most urgent compaction; False if none is due. An error is kept in `error` and raised."""
+        """Run the most urgent compaction, or else collect garbage of the blob store; False if nothing is due.
+
+        An error is kept in `error` and raised."""
         self.refuse_reentry()
         with self.compacting:
             live = self._line.published.state.live
             compaction = self._pick(live.version)
-            if compaction is None:
+            if compaction is not None:
+                self._compact(compaction, live)
+            elif self._garbage_due():
+                self._collect_garbage()
+            else:
                 return False
-            self._compact(compaction, live)
         self.on_change()
         return True
+
+    def _garbage_due(self) -> bool:
+        return self._line.blobs.garbage_due(self._line.options.blob_live_share)
+
+    def _collect_garbage(self) -> None:
+        """Write frames again of which too much is dead. No compaction runs, so what leads into them stays where it is, or goes."""
+        blobs = self._line.blobs
+        with _Sticky(self):
+            self.check()
+            held = self._line.obsolete.held()
+            tables = {file_id: table for live in held for file_id, table in live.tables.items()}
+            blobs.relocate(blobs.poor_frames(self._line.options.blob_live_share), tables.values(), self._pace)
+            blobs.sync()
 
     def compact_all(self, tree_id: int) -> None:
         """Merge all tables of a tree into one level."""
@@ -123,6 +141,11 @@ class Upkeep:
             compaction = pick_all(live.version, tree_id, self._pins.retention()[0])
             if compaction is not None:
                 self._compact(compaction, live)
+            if self._line.blobs.is_open:
+                del live  # It would hold what is garbage now.
+                self._line.obsolete.collect()
+                while self._garbage_due():
+                    self._collect_garbage()
         self.on_change()
 
     def _pick(self, version: Version) -> Compaction | None:
@@ -153,7 +176,11 @@ class Upkeep:
             sink = line.table_sink(live.version, compaction.tree_id, compaction.output_level, self._pace)
             self.dictionaries.keep(live.version.trees)
             dictionary = None if compaction.trivial_move else self.dictionaries.choose(compaction, live.tables, line.options)
-            edit = run(compaction, live.tables, sink, floor=floor, snapshots=retained, dictionary=dictionary)
+            try:
+                edit = run(compaction, live.tables, sink, floor=floor, snapshots=retained, dictionary=dictionary)
+            except BaseException:
+                sink.separation.give_up()
+                raise
             opened = {}
             if not compaction.trivial_move:
                 line.sync_directory()  # Before the edit, which removes the inputs: the outputs must be found after a crash.

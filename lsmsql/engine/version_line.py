@@ -11,6 +11,7 @@ from functools import partial
 
 from ..errors import ClosedError
 from ..options import Options
+from .blobs import Blobs
 from .generation import Generation
 from .kernel import BlockCache, MemtableArena, Table
 from .manifest.manifest import Manifest
@@ -19,6 +20,7 @@ from .manifest.version_edit import VersionEdit
 from .obsolete_files import ObsoleteFiles
 from .read_state import LiveVersion, Published, ReadState
 from .reentry import refuse_reentry
+from .separation import Separation
 from .sstable.reader import close_table, open_table
 from .sstable.writer import TableSink
 from .storage.filenames import FileKind, file_name
@@ -45,8 +47,9 @@ class VersionLine:
         self.options = options
         self.cache = cache
         self.repairs = manifest.repairs
-        self.obsolete = ObsoleteFiles(fs)
         self._manifest = manifest
+        self.blobs = Blobs(fs, directory, manifest.database_id, keyring, manifest.repairs)
+        self.obsolete = ObsoleteFiles(fs, self.blobs.unlink)
         self.edits = threading.RLock()
         self.swap = threading.RLock()  # Taken twice when a commit comes in between, in a signal handler: see _replace.
         self._states: weakref.WeakSet[ReadState] = weakref.WeakSet()
@@ -57,7 +60,7 @@ class VersionLine:
     def begin(self, tables: dict[int, Table], generations: tuple[Generation, ...], seqno: int) -> Published:
         """Publish the first state: the manifest's version with its tables, the recovered generations, the last recovered seqno."""
         self._tables = tables
-        live = LiveVersion(self._manifest.version, tables)
+        live = LiveVersion(self._manifest.version, tables, apart=self.blobs)
         self.obsolete.watch(live)
         state = ReadState(generations, live)
         self._states.add(state)
@@ -109,6 +112,7 @@ class VersionLine:
             edit_number=version.number,
             pace=pace,
             host_seqno=version.host_seqno if host_seqno is None else host_seqno,
+            separation=Separation(self.blobs, self.options),
             obsolete=self._obsolete,
             discarded=self.obsolete.discarded,
         )
@@ -169,6 +173,8 @@ class VersionLine:
             if edit.removed or edit.wals_removed or edit.trees_dropped:
                 self.obsolete.depart(before.file_ids() - version.file_ids())
             self._tables.update(opened)
+            for table in opened.values():
+                self.blobs.link(table)
             for record in edit.added:  # A table that only moved to another level is open already.
                 self._tables[record.file_id].pin(record.level < self.options.pin_index, record.level < self.options.pin_filter)
             kept = {record.file_id for record in version.tables()}
@@ -182,7 +188,7 @@ class VersionLine:
         return version
 
     def _publish(self, version: Version, retire: Generation | None, begin: Generation | None) -> None:
-        live = LiveVersion(version, self._tables, self.published.state.live)
+        live = LiveVersion(version, self._tables, self.published.state.live, self.blobs)
         self.obsolete.watch(live)
 
         def with_version(state: ReadState) -> ReadState:
@@ -244,7 +250,7 @@ class VersionLine:
 
     def shut(self, message: str) -> None:
         """Make every state, held by views too, raise ClosedError. Takes no lock: the child of a fork calls it as well."""
-        self.closed = message
+        self.closed = self.blobs.shared.closed = message
         for state in list(self._states):
             state.close(message)
 
@@ -253,7 +259,7 @@ class VersionLine:
         errors: list[BaseException] = []
         closers: list[Callable[[], object]] = [generation.wal.close for generation in self.published.state.generations]
         closers += [partial(close_table, table) for table in self._tables.values()]
-        for close in [*closers, self.obsolete.close_tables, self._manifest.close]:
+        for close in [*closers, self.obsolete.close_tables, self.blobs.close, self._manifest.close]:
             try:
                 close()
             except OSError as error:

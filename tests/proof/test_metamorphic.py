@@ -46,6 +46,12 @@ EXTREMES: dict[str, Options] = {
     "l0_tables=100": replace(PLAIN, memtable_bytes=800, l0_tables=100),
     "manifest_bytes=0": replace(PLAIN, memtable_bytes=800, manifest_bytes=0, durability="full"),
     "levels": replace(PLAIN, memtable_bytes=300, block_bytes=64, table_bytes=200, l0_tables=2, level_bytes=300, level_ratio=2),
+    "values apart": replace(PLAIN, memtable_bytes=300, block_bytes=64, table_bytes=200, l0_tables=2, level_bytes=300, blob_threshold=1),
+    "some values apart": replace(
+        PLAIN, memtable_bytes=800, l0_tables=2, blob_threshold=20, blob_live_share=1.0, parity="rs(3,2)", kv_checksums="all", kv_check_at="insert"
+    ),
+    "values apart, rows": replace(PLAIN, memtable_bytes=800, block_layout="rows", restart_interval=3, blob_threshold=64, blob_live_share=0.0),
+    "values apart, threads": replace(PLAIN, background=True, memtable_bytes=300, l0_tables=1, level_bytes=400, level_ratio=2, blob_threshold=5),
     "all at once": replace(
         PLAIN, memtable_bytes=1, block_bytes=1, table_bytes=1, cache_bytes=0, filter_bits=0, l0_tables=1, level_bytes=1, manifest_bytes=0
     ),

@@ -370,6 +370,8 @@ VARIANTS: dict[str, tuple[Options, bytes | None, int]] = {
     "lazy": (replace(TINY, durability="normal", memtable_bytes=2000, block_bytes=1, l0_tables=4, l0_slowdown=1000), None, 60),
     "large": (replace(Options(), background=False, durability="off"), None, 40),
     "threads": (replace(TINY, background=True, memtable_bytes=300), None, 30),
+    "values apart": (replace(TINY, blob_threshold=1), None, 20),
+    "some values apart": (replace(TINY, memtable_bytes=200, blob_threshold=64, blob_live_share=1.0), KEY, 15),
 }
 
 

@@ -6,6 +6,8 @@ value_writer     values into frames;  value_frame: a frame's bytes;  frame_reade
 directory_cache  the directories of frames that were read
 garbage          which frames to rewrite, and what they are then
 frame_store      FrameStore: what frames are kept in
+links            what the pointers of a table lead into
+slot_map_store   SlotMapStore: on disk, for reading beside the writer
 slot_store       SlotStore: on disk, by shadow writes;  memory_store: in a dict
 frame_record     FrameRecord: where a frame lies, and changes of the slot map
 slot_map_log     the slot map on disk: a snapshot (slot_map_file) and a log
@@ -19,5 +21,17 @@ from .memory_store import MemoryStore
 from .pointer import BlobPointer, parse_pointer
 from .slot_store import SlotStore, StoreOptions
 from .value_store import ValueStore
+from .value_stream import ValueStream
 
-__all__ = ["BlobPointer", "FrameStore", "FrameUsage", "MemoryStore", "SlotStore", "StoreOptions", "ValueStore", "frames_below", "parse_pointer"]
+__all__ = [
+    "BlobPointer",
+    "FrameStore",
+    "FrameUsage",
+    "MemoryStore",
+    "SlotStore",
+    "StoreOptions",
+    "ValueStore",
+    "ValueStream",
+    "frames_below",
+    "parse_pointer",
+]

@@ -101,9 +101,10 @@ class ValueStore:
 
     def open(self, pointer: BlobPointer) -> ValueStream:
         """The value as a file, read a stretch at a time. It holds no pin: that frames stay linked is up to whoever has the pointer."""
-        return ValueStream(self._pinned_value, pointer)
+        return ValueStream(self.read_stretch, pointer)
 
-    def _pinned_value(self, frame_id: int, ordinal: int, raw_length: int) -> bytes:
+    def read_stretch(self, frame_id: int, ordinal: int, raw_length: int) -> bytes:
+        """One value of one frame: what a ValueStream reads."""
         with self.frames.pin():
             return self._reader.value(frame_id, ordinal, raw_length)
 

@@ -16,7 +16,7 @@ from cython.cimports.libc.string import memcpy
 from cython.cimports.lsmsql.engine.kernel.aes_gcm_cy import OVERHEAD, NativeCipher, Piece, context_free, native_cipher, piece_seal
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.native import (
-    KIND_READABLE_MAX,
+    KIND_WRITABLE_MAX,
     OP_HEADER,
     RECORD_HEADER,
     SELECT_TREE,
@@ -166,7 +166,7 @@ class MemtableArena:
     def add_one(self, tree, key, kind, value):
         """`append_one`, checked; the slot that `index` will look at is on its way from memory while the record is sealed and written."""
         ops: cython.pointer[Ops] = cython.address(self.operations.ops)
-        if kind > KIND_READABLE_MAX:
+        if kind > KIND_WRITABLE_MAX:
             raise ValueError(f"operation of unknown kind {kind}")
         self.append_one(tree, key, kind, value)
         ops_prefetch(ops, ops_tree(ops, tree), hash64(cython.cast(Data, PyBytes_AS_STRING(key)), PyBytes_GET_SIZE(key)))
@@ -327,7 +327,7 @@ def _check_payload(ops, payload, size, count):
             ops_add_tree(ops, op_value_size(payload + header))
             known = True
             continue
-        if payload[header + 6] > KIND_READABLE_MAX or payload[header + 7] or not known:
+        if payload[header + 6] > KIND_WRITABLE_MAX or payload[header + 7] or not known:
             raise ValueError(f"unknown operation at byte {header} of the payload")
         if size - at < cython.cast(cython.size_t, op_key_size(payload + header)) + op_value_size(payload + header):
             raise ValueError(f"operation runs past the payload at byte {header}")

@@ -15,7 +15,7 @@ from cython.cimports.libc.stdlib import free, malloc
 from cython.cimports.libc.string import memcmp, memcpy, memmove, memset
 from cython.cimports.lsmsql.engine.kernel.block_rows_cy import rows_fill, rows_measure
 from cython.cimports.lsmsql.engine.kernel.native import (
-    KIND_READABLE_MAX,
+    KINDS_READABLE,
     SLACK,
     U32_MAX,
     VALUE,
@@ -129,7 +129,7 @@ def _measure_columns(layout, size, suffix_bytes):
         return BLOCK_PARTS
     if layout.has_kinds:
         for i in range(count):
-            if kinds[i] > KIND_READABLE_MAX:
+            if kinds[i] > 5 or not KINDS_READABLE >> kinds[i] & 1:
                 return BLOCK_KINDS
     if _overflows(layout, seqnos, count):
         return BLOCK_KINDS

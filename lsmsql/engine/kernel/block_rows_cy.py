@@ -28,7 +28,7 @@ from cython.cimports.lsmsql.engine.kernel.block_decode_cy import (
     BLOCK_TRAILER,
 )
 from cython.cimports.lsmsql.engine.kernel.native import (
-    KIND_READABLE_MAX,
+    KINDS_READABLE,
     TOMBSTONE,
     U32_MAX,
     VALUE,
@@ -153,7 +153,7 @@ def _read(rows, at, at_head, head_size, row):
     if position < rows.raw + _HEADER or position >= rows.end:
         return BLOCK_ENTRY
     row.kind = position[0]
-    if row.kind > KIND_READABLE_MAX:
+    if row.kind > 5 or not KINDS_READABLE >> row.kind & 1:
         return BLOCK_KINDS
     position += 1
     code = take_number(cython.address(position), rows.end, ~cython.cast(u64, 0), cython.address(row.seqno))

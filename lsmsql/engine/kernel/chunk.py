@@ -44,6 +44,7 @@ class TableSummary:
     dictionary: Dictionary | None = None  # that some block was compressed with
     partitions: tuple[Partition, ...] = ()
     block_parts: int = 1  # from one lead to the next
+    pointers: bytes = b""  # of the entries that have them, in their order
 
 
 @dataclass

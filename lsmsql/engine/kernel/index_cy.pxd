@@ -1,6 +1,6 @@
 # A raw index (docs/formats.md), taken apart into the columns of a Tab.
 from .native cimport (
-    DUPLICATES, KIND_READABLE_MAX, SLACK, U32_MAX, Data, Room, Tab, TabP, U32s, U64s, compare_keys, last_key, last_key_size, prefix_of, u8, u16, u32, u64,
+    DUPLICATES, KINDS_READABLE, SLACK, U32_MAX, Data, Room, Tab, TabP, U32s, U64s, compare_keys, last_key, last_key_size, prefix_of, u8, u16, u32, u64,
 )
 
 cdef size_t index_need(Data data, size_t size) except 0  # bytes of memory for its columns; ValueError when they do not fill it

@@ -75,7 +75,7 @@ def _fill_columns(tab, data, global_seqno, start):
         tab.max_seqno = max(tab.max_seqno, tab.max_seqnos[i])
         memcpy(cython.address(length), lengths + 2 * i, 2)
         tab.key_offsets[i + 1] = tab.key_offsets[i] + length
-        if tab.sizes[i] == 0 or tab.entries[i] == 0 or tab.masks[i] & ~DUPLICATES >= 2 << KIND_READABLE_MAX:
+        if tab.sizes[i] == 0 or tab.entries[i] == 0 or tab.masks[i] & ~(DUPLICATES | KINDS_READABLE):
             possible = False
     for i in range(1, count):
         if compare_keys(last_key(tab, i - 1), last_key_size(tab, i - 1), last_key(tab, i), last_key_size(tab, i)) > 0:

@@ -7,6 +7,7 @@ cdef struct Level:
 
 cdef class Levels:
     cdef readonly list levels  # of lists of Table
+    cdef readonly object apart  # a ValueSource
     cdef Level* c_levels
     cdef u32 count
 

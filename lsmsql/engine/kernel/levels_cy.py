@@ -12,18 +12,23 @@ from cython.cimports.libc.stdlib import calloc, free
 from cython.cimports.lsmsql.engine.kernel.native import TabP, U64s, compare_keys, last_key, last_key_size, prefix_of, u32, u64
 from cython.cimports.lsmsql.engine.kernel.table_cy import Table
 
+from .values_apart import NoValues
+
 
 @cython.cclass
 class Levels:
-    """The SSTables of one tree in one version. levels[0] may overlap, in any order; every further level is ascending and disjoint."""
+    """The SSTables of one tree in one version. levels[0] may overlap, in any order; every further level is ascending and disjoint.
 
-    def __init__(self, levels) -> None:
+    apart: reads the values that stand apart (values_apart.py)."""
+
+    def __init__(self, levels, apart=None) -> None:
         n: cython.size_t
         i: cython.size_t
         table: Table
         level: cython.pointer[Level]
         if self.c_levels != cython.NULL:
             raise TypeError("Levels are made once")
+        self.apart = apart if apart is not None else NoValues()
         self.levels = [list(tables) for tables in levels]
         self.c_levels = cython.cast(cython.pointer[Level], calloc(len(self.levels) + 1, cython.sizeof(Level)))
         if self.c_levels == cython.NULL:

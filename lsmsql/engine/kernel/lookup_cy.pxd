@@ -9,6 +9,7 @@ cdef struct Key:  # what is looked up, and the best version found so far
     u64 seqno  # the reader's
     u64 best  # seqno of the best version
     bint found
+    bint apart  # what was found is unread, a tuple of its pointer
     TabP tab  # that may hold the key, NULL: none
     TabP piece  # its index, or the partition of it that the key lies in; NULL: has to be read
     u32 ordinal  # the block of that

@@ -18,6 +18,7 @@ from cython.cimports.lsmsql.engine.kernel.levels_cy import Levels, level_lower
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.memtable_cy import Memtable
 from cython.cimports.lsmsql.engine.kernel.native import (
+    BLOB_POINTER,
     VALUE,
     BlkP,
     Data,
@@ -45,6 +46,7 @@ from cython.cimports.lsmsql.engine.kernel.parts_cy import filter_cached, part_ca
 from cython.cimports.lsmsql.engine.kernel.table_cy import Table, table_find, table_lower
 
 from .entry_error import EntryTypeError
+from .values_apart import fill_values
 
 _STAGE = cython.declare(u32, 32)
 
@@ -56,12 +58,12 @@ def _start(key, data, seqno):
     key.size = PyBytes_GET_SIZE(data)
     key.hash = hash64(key.data, key.size)
     key.seqno = seqno
-    key.found = False
+    key.found = key.apart = False
     key.tab = cython.NULL
     return 0
 
 
-# A version is answered as its value, None for a tombstone; or, if `whole`, as (seqno, kind, value).
+# A version is answered as its value, None for a tombstone, a tuple of the pointer for a value that is unread; or, if `whole`, as (seqno, kind, value).
 
 
 def _ask_memtable(memtable, key, whole):
@@ -84,8 +86,12 @@ def _ask_memtable(memtable, key, whole):
 def _take(blk, at, key, whole):
     key.found = True
     key.best = block_seqno(blk, at)
+    key.apart = False
     if not whole and block_kind(blk, at) != VALUE:
-        return None
+        if block_kind(blk, at) != BLOB_POINTER:
+            return None
+        key.apart = True
+        return (PyBytes_FromStringAndSize(cython.cast(cython.p_char, block_value(blk, at)), block_value_size(blk, at)),)
     value = PyBytes_FromStringAndSize(cython.cast(cython.p_char, block_value(blk, at)), block_value_size(blk, at))
     return (key.best, cython.cast(cython.int, block_kind(blk, at)), value) if whole else value
 
@@ -130,12 +136,16 @@ def _find(memtables, levels, data, seqno, whole):
 
 def get_entry(memtables, levels: Levels, key, seqno: u64):
     """The newest version of a key at a seqno over all sources, tombstones included: (seqno, kind, value) or None."""
-    return _find(memtables, levels, key, seqno, True)
+    found = _find(memtables, levels, key, seqno, True)
+    if found is not None and found[1] == BLOB_POINTER:
+        return (found[0], VALUE, levels.apart.read(key, found[2]))
+    return found
 
 
 def get(memtables, levels: Levels, key, seqno: u64):
     """The value of a key at a seqno, or None."""
-    return _find(memtables, levels, key, seqno, False)
+    found = _find(memtables, levels, key, seqno, False)
+    return levels.apart.read(key, found[0]) if type(found) is tuple else found
 
 
 def get_many(memtables, levels: Levels, keys, seqno: u64) -> list:
@@ -144,9 +154,13 @@ def get_many(memtables, levels: Levels, keys, seqno: u64) -> list:
     out: list = [None] * len(wanted)
     total: cython.size_t = len(wanted)
     first: cython.size_t = 0
+    apart: cython.bint = False
     while first < total:
-        _stage(memtables, levels, wanted, first, _STAGE if total - first > _STAGE else total - first, seqno, out)
+        if _stage(memtables, levels, wanted, first, _STAGE if total - first > _STAGE else total - first, seqno, out):
+            apart = True
         first += _STAGE
+    if apart:
+        fill_values(levels.apart, wanted, out)
     return out
 
 
@@ -154,7 +168,7 @@ def get_many(memtables, levels: Levels, keys, seqno: u64) -> list:
 
 
 def _stage(memtables, levels, keys, first, count, seqno, out):
-    """Look up at most _STAGE keys, source by source."""
+    """Look up at most _STAGE keys, source by source. Returns whether some values are unread."""
     key: Key[32]
     i: u32
     n: u32
@@ -178,6 +192,9 @@ def _stage(memtables, levels, keys, first, count, seqno, out):
                 if n < levels.c_levels[level].count:
                     key[i].tab = levels.c_levels[level].tables[n]
         _stage_tables(key, count, first, out)
+    for i in range(count):
+        if key[i].apart:
+            return 1
     return 0
 
 

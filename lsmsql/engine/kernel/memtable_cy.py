@@ -14,7 +14,7 @@ from cython.cimports.libc.string import memcpy, memset
 from cython.cimports.lsmsql.engine.kernel.libraries_cy import hash64
 from cython.cimports.lsmsql.engine.kernel.native import (
     BATCH_SEQNO,
-    KIND_READABLE_MAX,
+    KIND_WRITABLE_MAX,
     OP_HEADER,
     SELECT_TREE,
     SLACK,
@@ -249,7 +249,7 @@ class Batch:
 
     def add(self, tree: u32, key, kind: u8, value) -> None:
         """Append one operation. EntryError when a key, value or the batch is too large (limits in kinds.py)."""
-        if kind > KIND_READABLE_MAX:
+        if kind > KIND_WRITABLE_MAX:
             raise ValueError(f"operation of unknown kind {kind}")
         self.append(tree, key, kind, value)
 

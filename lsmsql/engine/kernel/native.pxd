@@ -44,7 +44,10 @@ cdef extern from *:
 cdef enum:
     TOMBSTONE = 0
     VALUE = 1
-    KIND_READABLE_MAX = 1
+    BLOB_POINTER = 5
+    POINTER_BYTES = 24
+    KIND_WRITABLE_MAX = 1
+    KINDS_READABLE = 1 << 0 | 1 << 1 | 1 << 5
     SELECT_TREE = 0xFF
     DUPLICATES = 0x80
     OP_HEADER = 8

@@ -7,7 +7,7 @@ from .libraries_cy cimport hash64
 from .prefix_cy cimport prefix_length
 from .sealing_cy cimport Sealed, Sealing, sealing_block, sealing_free, sealing_payloads, sealing_room
 from .native cimport (
-    DUPLICATES, FRAME_HEADER, SLACK, TOMBSTONE, Blk, Data, Room, U32s, U64s, block_key, block_key_size, block_kind, block_seqno, block_value,
+    BLOB_POINTER, DUPLICATES, FRAME_HEADER, POINTER_BYTES, SLACK, TOMBSTONE, Blk, Data, Room, U32s, U64s, block_key, block_key_size, block_kind, block_seqno, block_value,
     block_value_size, key_start, same_key, u8, u16, u32, u64, value_start,
 )
 
@@ -78,6 +78,9 @@ cdef struct OpenTable:
     u64 raw_bytes
     u64 data_bytes
     u64 index_bytes  # of the blocks and their last keys
+    Room pointers  # of the entries that have them
+    size_t pointers_size
+    size_t pointers_room
     # -- the chunk
     Room out
     size_t out_size
@@ -106,6 +109,7 @@ cdef size_t _encode(OpenTable* table, const Blk* blk, Room out) noexcept nogil
 cdef int _defer_block(OpenTable* table, const Blk* blk) noexcept nogil
 cdef u64 _frame_bytes(const OpenTable* table) noexcept nogil
 cdef int _append_index(OpenTable* table, const Blk* blk, size_t raw_size, size_t frame_size, int codec) noexcept nogil
+cdef int _keep_pointers(OpenTable* table, const Blk* blk) noexcept nogil
 cdef int _keep_rest(OpenTable* table, u32 first) noexcept nogil
 cdef int _grow_blocks(OpenTable* table) noexcept nogil
 cdef bint _reserve(void** memory, size_t* room, size_t need, size_t width) noexcept nogil

@@ -82,8 +82,7 @@ def table_close_block(table, count):
     code: cython.int
     view.count = count
     if table.deferred:
-        code = _defer_block(table, blk)
-        return code if code else _keep_rest(table, count)
+        return _defer_block(table, blk) or _keep_rest(table, count)
     if _reserve(cython.cast(cython.pp_void, cython.address(table.raw)), cython.address(table.raw_room), _bound(table, blk), 1):
         return BLOCK_NO_MEMORY
     raw_size: cython.size_t = _encode(table, blk, table.raw)
@@ -99,7 +98,7 @@ def table_close_block(table, count):
     table.payload_bytes += sealed.payload
     code = _append_index(table, blk, raw_size, sealed.frame, sealed.codec)
     table.settled = table.blocks
-    return code if code else _keep_rest(table, count)
+    return code or _keep_rest(table, count)
 
 
 def _defer_block(table, blk):
@@ -141,7 +140,6 @@ def _append_index(table, blk, raw_size, frame_size, codec):
     n: u32 = table.blocks
     low: u64 = ~cython.cast(u64, 0)
     high: u64 = 0
-    tombstones: u64 = 0
     mask: u8 = DUPLICATES if table.duplicates else 0
     last_end: u32 = table.last_ends[n - 1] if n else 0
     before: u32 = table.last_ends[n - 2] if n > 1 else 0
@@ -152,7 +150,7 @@ def _append_index(table, blk, raw_size, frame_size, codec):
         low = seqno if seqno < low else low
         high = seqno if seqno > high else high
         mask |= cython.cast(u8, 1 << (blk.kinds[i] & 7))
-        tombstones += blk.kinds[i] == TOMBSTONE
+        table.tombstones += blk.kinds[i] == TOMBSTONE
     if n and same_key(table.last_keys + before, last_end - before, block_key(blk, 0), block_key_size(blk, 0)):
         table.masks[n - 1] |= DUPLICATES
         mask |= DUPLICATES
@@ -170,11 +168,25 @@ def _append_index(table, blk, raw_size, frame_size, codec):
     table.masks[n] = mask
     table.blocks = n + 1
     table.total += blk.count
-    table.tombstones += tombstones
     table.raw_bytes += key_start(blk, blk.count) + value_start(blk, blk.count)
     table.data_bytes += frame_size
     table.index_bytes += _BLOCK_OVERHEAD + size
+    if mask & (1 << BLOB_POINTER) and _keep_pointers(table, blk):
+        return BLOCK_NO_MEMORY
     return _end_block(table, size) if table.partition_bytes else 0
+
+
+def _keep_pointers(table, blk):
+    """Note the block's pointers, for the table's summary; True: no memory."""
+    i: u32
+    need: cython.size_t = table.pointers_size + POINTER_BYTES * cython.cast(cython.size_t, blk.count)
+    if _reserve(cython.cast(cython.pp_void, cython.address(table.pointers)), cython.address(table.pointers_room), need, 1):
+        return 1
+    for i in range(blk.count):
+        if blk.kinds[i] == BLOB_POINTER and block_value_size(blk, i) == POINTER_BYTES:
+            memcpy(table.pointers + table.pointers_size, block_value(blk, i), POINTER_BYTES)
+            table.pointers_size += POINTER_BYTES
+    return 0
 
 
 def _end_block(table, key_size):
@@ -238,25 +250,19 @@ def _spills(table):
 def _keep_rest(table, first):
     """Begin the next block with the builder's entries from `first` on."""
     old: cython.pointer[Blk] = cython.address(table.builder.view)
+    spare: cython.pointer[Builder] = cython.address(table.spare)
     i: u32
     code: cython.int = 0
-    table.size = 0
+    table.size = table.committed = 0
     table.duplicates = False
-    table.committed = 0
     if table.carrying:
         memmove(table.carried, table.carried + first, 4 * cython.cast(cython.size_t, old.count - first))
     if first < old.count:
         builder_clear(cython.address(table.spare))
         for i in range(first, old.count):
-            code = builder_append(
-                cython.address(table.spare),
-                block_key(old, i),
-                block_key_size(old, i),
-                block_seqno(old, i),
-                block_kind(old, i),
-                block_value(old, i),
-                block_value_size(old, i),
-            )
+            key: Data = block_key(old, i)
+            size: u32 = block_value_size(old, i)
+            code = builder_append(spare, key, block_key_size(old, i), block_seqno(old, i), block_kind(old, i), block_value(old, i), size)
             if code:
                 return code
         swapped: Builder = table.builder
@@ -318,8 +324,7 @@ def table_start(table):
     """Begin another table; its first entries may be in the builder already."""
     table.blocks = table.settled = 0
     table.settled_raw = table.unsettled_raw = 0
-    table.keys = table.hash_count = table.prefix_size = 0
-    table.parts = 0
+    table.keys = table.hash_count = table.prefix_size = table.pointers_size = table.parts = 0
     table.open_bytes = table.open_entries = table.top_bytes = 0
     table.total = table.tombstones = table.raw_bytes = table.data_bytes = table.index_bytes = 0
     table_next_chunk(table)
@@ -331,6 +336,7 @@ def table_free(table):
     sealing_free(cython.address(table.sealing))
     free(table.raw)
     free(table.carried)
+    free(table.pointers)
     free(table.sizes)
     free(table.entries)
     free(table.raw_lengths)
@@ -358,8 +364,7 @@ def table_out(table):
 
 def table_raw_lengths(table):
     """Of the chunk's blocks, u32 each."""
-    count: cython.Py_ssize_t = table.blocks - table.first_block
-    return PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.raw_lengths + table.first_block), 4 * count)
+    return PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.raw_lengths + table.first_block), 4 * (table.blocks - table.first_block))
 
 
 def table_lead(table, before):
@@ -444,6 +449,7 @@ def table_summary(table, filter_kind, dictionary):
         compression_level=table.sealing.level,
         dictionary=dictionary if learned else None,
         block_parts=table.sealing.span,
+        pointers=PyBytes_FromStringAndSize(cython.cast(cython.p_char, table.pointers), table.pointers_size) if table.pointers_size else b"",
     )
 
 

@@ -6,8 +6,8 @@ from .cursor_cy cimport (
 )
 from .frame_cy cimport Scratch, scratch_free
 from .memtable_cy cimport Memtable
-from .merge_cy cimport LIVE, WANT, HeadP, Heads, Least, merge_least
-from .native cimport VALUE, BlkP, Data, block_key, block_key_size, block_value, block_value_size, prefix_of, same_key, u32, u64
+from .merge_cy cimport LIVE, WANT, Head, HeadP, Heads, Least, merge_least
+from .native cimport BLOB_POINTER, VALUE, BlkP, Data, block_key, block_key_size, block_value, block_value_size, prefix_of, same_key, u8, u32, u64
 from .levels_cy cimport Level, Levels
 
 cdef extern from "Python.h":
@@ -24,6 +24,8 @@ cdef class Scan:
     cdef bint closing  # close() was called meanwhile
     cdef u64 since
     cdef i64 left  # rows that may still come
+    cdef bint valued  # values that stand apart are read
+    cdef u64 unread  # bytes of those that the call under way has found and not read yet, and one for each
     cdef Scratch scratch
     cdef Builder builder
     cdef object on_close
@@ -34,6 +36,8 @@ cdef class Scan:
     cdef int _open(self, object memtables, u64 seqno, bint keep) except -1
     cdef int _enter(self) except -1
     cdef int _leave(self, bint ended) except -1
+    cdef object _read(self, object found)
+    cdef void _note(self, const Head* head) noexcept
     cdef int _ready(self) except -1
     cdef i64 _rows(self, list found, i64 want) except -1
     cdef i64 _merged_rows(self, list found, i64 want) except -1

@@ -16,11 +16,16 @@ from itertools import chain
 
 from cython.cimports.cpython.bytes import PyBytes_FromStringAndSize
 from cython.cimports.libc.stdlib import calloc, free
+from cython.cimports.libc.string import memcpy
+
+from .values_apart import RAW_LENGTH_AT, UNREAD_BYTES_MAX, fill_rows, filled_block
 
 _BLOCK_ROWS = cython.declare(u32, 256)
 _BLOCK_BYTES = cython.declare(u64, 1 << 16)
 _UNLIMITED = cython.declare(i64, 1 << 62)
 _FIRST_BATCH = cython.declare(i64, 16)
+_UNREAD_MAX = cython.declare(u64, UNREAD_BYTES_MAX)
+_LENGTH_AT = cython.declare(u32, RAW_LENGTH_AT)
 
 
 @cython.cfunc
@@ -31,15 +36,27 @@ def _row(key: Data, key_size: u32, value: Data, value_size: u32) -> tuple:
     )
 
 
+@cython.cfunc
+def _row_apart(head: HeadP, valued: cython.bint) -> tuple:
+    """A row whose value is unread, or not asked for."""
+    key = PyBytes_FromStringAndSize(cython.cast(cython.p_char, head.key), head.key_size)
+    if not valued:
+        return (key, b"")
+    return (key, (PyBytes_FromStringAndSize(cython.cast(cython.p_char, head.value), head.value_size),))
+
+
 @cython.cclass
 class Scan:
     """Iterates (key, value) over [lower, upper); a bound of None is open. Arguments as plain.scan.Scan's."""
 
-    def __init__(self, memtables, levels: Levels, lower, upper, seqno: u64, *, reverse=False, since: u64 = 0, limit=None, keep=True, on_close=None):
+    def __init__(
+        self, memtables, levels: Levels, lower, upper, seqno: u64, *, reverse=False, since: u64 = 0, limit=None, keep=True, on_close=None, valued=True
+    ):
         if self.cursors != cython.NULL:
             raise ValueError("the scan has begun")
         self.on_close = on_close
         self.descending = reverse
+        self.valued = valued
         self.since = since
         self.left = _UNLIMITED
         if limit is not None:
@@ -106,9 +123,11 @@ class Scan:
             return found
         self._enter()
         try:
-            while want > 0 and self._ready():
+            while want > 0 and self.unread < _UNREAD_MAX and self._ready():
                 want -= self._rows(found, want)
             self.left -= len(found)
+            if self.unread:
+                self._read(found)
         except BaseException:
             self._leave(True)
             raise
@@ -180,6 +199,28 @@ class Scan:
             cursor_sleep(self.cursors + n)
         return 0
 
+    def _note(self, head):
+        """A value was found that is to be read."""
+        length: u32 = 0
+        if self.valued:
+            if head.value_size >= _LENGTH_AT + 4:
+                memcpy(cython.address(length), head.value + _LENGTH_AT, 4)
+            self.unread += cython.cast(u64, length) + 1
+
+    def _read(self, found):
+        """The rows, or the block, with the values that stand apart; cursors sleep meanwhile."""
+        n: u32
+        for n in range(self.count):
+            cursor_sleep(self.cursors + n)
+        if isinstance(found, list):
+            fill_rows(self.levels.apart, found)
+        else:
+            found = filled_block(self.levels.apart, found)
+        for n in range(self.count):
+            cursor_wake(self.cursors + n)
+        self.unread = 0
+        return found
+
     def _free(self):
         n: u32
         for n in range(self.count):
@@ -230,7 +271,7 @@ class Scan:
         cursor: CursorP
         head: HeadP
         before: i64 = want
-        while want > 0:
+        while want > 0 and self.unread < _UNREAD_MAX:
             merge_least(self.heads, self.live, self.descending, cython.address(least))
             head = least.head
             cursor = cython.cast(CursorP, head)
@@ -239,9 +280,13 @@ class Scan:
                 if head.state != LIVE:
                     break
                 continue
-            while want > 0:
+            while want > 0 and self.unread < _UNREAD_MAX:
                 if head.kind == VALUE and (not self.since or head.seqno > self.since):
                     found.append(_row(head.key, head.key_size, head.value, head.value_size))
+                    want -= 1
+                elif head.kind == BLOB_POINTER and (not self.since or head.seqno > self.since):
+                    found.append(_row_apart(head, self.valued))
+                    self._note(head)
                     want -= 1
                 if least.tied:
                     break
@@ -286,6 +331,10 @@ class Scan:
             stop = at - want + 2
         if cursor.head.kind == VALUE and (not self.since or cursor.head.seqno > self.since):
             found.append(_row(cursor.head.key, cursor.head.key_size, cursor.head.value, cursor.head.value_size))
+            want = 1
+        elif cursor.head.kind == BLOB_POINTER and (not self.since or cursor.head.seqno > self.since):
+            found.append(_row_apart(cython.address(cursor.head), self.valued))
+            self._note(cython.address(cursor.head))
             want = 1
         else:
             want = 0
@@ -358,20 +407,29 @@ class Scan:
         if blk_copy(cython.address(self.builder.view), cython.address(blk)):
             raise MemoryError
         self.left -= self.builder.view.count
-        return block_adopt(blk)
+        return self._read(block_adopt(blk)) if self.unread else block_adopt(blk)
 
     def _build(self):
         """Append rows to the builder until it is large enough (then True), or a cursor has come to a block's end."""
         least: Least
         head: HeadP
         code: cython.int
+        kind: u8
+        size: u32
         while self.builder.view.count < _BLOCK_ROWS and self.builder.key_bytes + self.builder.value_bytes < _BLOCK_BYTES:
+            if self.unread >= _UNREAD_MAX:
+                return True
             if self.builder.view.count >= self.left:
                 return True
             merge_least(self.heads, self.live, self.descending, cython.address(least))
             head = least.head
-            if head.kind == VALUE and (not self.since or head.seqno > self.since):
-                code = builder_append(cython.address(self.builder), head.key, head.key_size, head.seqno, head.kind, head.value, head.value_size)
+            if (head.kind == VALUE or head.kind == BLOB_POINTER) and (not self.since or head.seqno > self.since):
+                kind, size = head.kind, head.value_size
+                if kind == BLOB_POINTER:
+                    self._note(head)
+                    if not self.valued:
+                        kind, size = VALUE, 0
+                code = builder_append(cython.address(self.builder), head.key, head.key_size, head.seqno, kind, head.value, size)
                 if code:
                     raise block_error(code)
             if not self._step(cython.address(least)):

@@ -1,8 +1,10 @@
 from .block_encode_cy cimport builder_append
+from .checksums_cy cimport entry_check
 from .feed_cy cimport Feed, FeedP, RowPuller, feed_check, feed_free, feed_memtable, feed_mend, feed_next, feed_read, feed_refill, feed_rows, feed_run
+from .libraries_cy cimport hash64
 from .memtable_cy cimport Memtable
 from .merge_cy cimport DONE, FAILED, LIVE, HeadP, Heads, Least, Retention, merge_least, retained
-from .native cimport SLACK, TOMBSTONE, VALUE, Blk, Room, TabP, U32s, U64s, block_key_size, block_value_size, same_key, u32, u64
+from .native cimport BLOB_POINTER, POINTER_BYTES, SLACK, TOMBSTONE, VALUE, Blk, Room, TabP, U32s, U64s, block_key_size, block_value_size, same_key, u8, u32, u64
 from .open_table_cy cimport (
     OpenTable, table_add_key, table_carry, table_changed, table_close_block, table_free, table_full, table_index_ends, table_next_chunk, table_out,
     table_lead, table_payloads, table_raw_lengths, table_settle, table_start, table_summary,
@@ -19,6 +21,7 @@ cdef enum:  # what stops _run
     RUN_TABLE = 3  # a table is complete
     RUN_WANT = 4  # a feed wants more
     RUN_FAILED = 5  # a feed has met damage
+    RUN_APART = 6  # a value is to be put apart
 
 cdef class SortedRows:
     cdef readonly object rows
@@ -33,6 +36,13 @@ cdef class TableStream:
     cdef Retention rules
     cdef OpenTable table
     cdef u64 chunk_bytes
+    # -- values that are put apart
+    cdef u64 apart_bytes  # from this length on; 0: none
+    cdef object put_apart
+    cdef HeadP apart  # of whose value it is time
+    cdef bint is_apart  # it was put apart: this is its pointer, and its entry's checksum if those are carried
+    cdef u8 pointer[24]
+    cdef u32 pointer_check
     # -- the versions of one user key
     cdef bint grouped
     cdef bint begun  # some of them are committed
@@ -61,6 +71,8 @@ cdef class TableStream:
     cdef int _check_memtables(self) except -1
     cdef bint _carries(self) except? True
     cdef int _fetch(self) except -1
+    cdef int _put_apart(self) except -1
+    cdef int _append(self, HeadP head) noexcept nogil
     cdef object _next(self)
     cdef object _chunk(self, bint ends)
     cdef int _run(self) noexcept nogil

@@ -18,7 +18,7 @@ from cython.cimports.libc.string import memcpy
 
 from ...errors import UsageError
 from ...prefix_extractor import PrefixExtractor
-from .chunk import Chunk, RawChunk
+from .chunk import Chunk, RawChunk, changed_entry
 from .kinds import FILTER_BYTES, INDEX_BYTES, FilterKind
 from .native_dictionary import native_dictionary
 
@@ -65,6 +65,8 @@ class TableStream:
         checked=False,
         deferred=False,
         block_parts=1,
+        apart_bytes: u64 = 0,
+        put_apart=None,
     ) -> None:
         if self.sources is not None:
             raise ValueError("the stream has begun")
@@ -87,6 +89,7 @@ class TableStream:
         self.lead = b""
         self._open_dictionary(dictionary, compression_level)
         self.chunk_bytes = chunk_bytes
+        self.apart_bytes, self.put_apart = apart_bytes if put_apart is not None else 0, put_apart
         self.stale = True
         self.rules.bottom = bottom
         self._begin(list(sources), [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)])
@@ -209,11 +212,13 @@ class TableStream:
         self.busy = True
         try:
             self._check_memtables()
-            while code == RUN_WANT or code == RUN_FAILED:
+            while code == RUN_WANT or code == RUN_FAILED or code == RUN_APART:
                 with cython.nogil:
                     code = self._run()
                 if code == RUN_WANT:
                     self._fetch()
+                elif code == RUN_APART:
+                    self._put_apart()
                 elif code == RUN_FAILED:
                     feed_mend(self.feeds + self.stopped, cython.address(self.table.sealing.scratch))
                     self._check_memtables()
@@ -265,6 +270,24 @@ class TableStream:
         else:
             self.owners[self.stopped] = feed_read(feed)
         self._check_memtables()
+        return 0
+
+    def _put_apart(self):
+        """Have the value of a head put where it can be read by a pointer."""
+        head: HeadP = self.apart
+        key: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, head.key), head.key_size)
+        value: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, head.value), head.value_size)
+        key_hash: u64 = hash64(head.key, head.key_size)
+        if self.table.carrying:
+            if entry_check(key_hash, head.value, head.value_size, head.seqno, VALUE) != feed_check(cython.cast(FeedP, head)):
+                raise changed_entry(key)
+        pointer = self.put_apart(value)
+        if type(pointer) is not bytes or len(pointer) != POINTER_BYTES:
+            raise ValueError(f"no pointer: {pointer!r}")
+        self._check_memtables()
+        memcpy(self.pointer, PyBytes_AS_STRING(pointer), POINTER_BYTES)
+        self.pointer_check = entry_check(key_hash, self.pointer, POINTER_BYTES, head.seqno, BLOB_POINTER)
+        self.is_apart = True
         return 0
 
     def _chunk(self, ends):
@@ -330,12 +353,10 @@ class TableStream:
                 if code:
                     return code
                 if retained(cython.address(self.rules), head.seqno, self.newer):
-                    code = builder_append(
-                        cython.address(self.table.builder), head.key, head.key_size, head.seqno, head.kind, head.value, head.value_size
-                    )
-                    if code == 0 and self.table.carrying:
-                        code = table_carry(cython.address(self.table), feed_check(cython.cast(FeedP, head)))
-                    if code:
+                    if self.apart_bytes and not self.is_apart and head.kind == VALUE and head.value_size >= self.apart_bytes:
+                        self.apart = head
+                        return RUN_APART
+                    if self._append(head):
                         return RUN_ERROR
                 self.newer = head.seqno
                 feed_next(cython.cast(FeedP, head))
@@ -344,6 +365,16 @@ class TableStream:
                     break
                 if not least.alone and head.prefix >= least.bound:
                     break
+
+    def _append(self, head):
+        """Append the head's entry, or the pointer to its value, to the open block -> code."""
+        code: cython.int
+        if self.is_apart:
+            self.is_apart = False
+            code = builder_append(cython.address(self.table.builder), head.key, head.key_size, head.seqno, BLOB_POINTER, self.pointer, POINTER_BYTES)
+            return table_carry(cython.address(self.table), self.pointer_check) if code == 0 and self.table.carrying else code
+        code = builder_append(cython.address(self.table.builder), head.key, head.key_size, head.seqno, head.kind, head.value, head.value_size)
+        return table_carry(cython.address(self.table), feed_check(cython.cast(FeedP, head))) if code == 0 and self.table.carrying else code
 
     def _gather(self):
         """Refill the feeds and list the live ones -> RUN_..., 0 when all are live or done."""
@@ -391,7 +422,7 @@ class TableStream:
                 view.count -= 1
                 self.table.builder.key_bytes = cython.cast(U32s, view.key_offsets)[view.count]
                 self.table.builder.value_bytes = cython.cast(U32s, view.value_offsets)[view.count]
-            if view.count > self.table.committed and view.kinds[view.count - 1] == VALUE:
+            if view.count > self.table.committed and (view.kinds[view.count - 1] == VALUE or view.kinds[view.count - 1] == BLOB_POINTER):
                 if seqnos[view.count - 1] <= self.rules.boundaries[self.rules.count - 1]:
                     seqnos[view.count - 1] = 0
         code = self._commit(view.count)

@@ -37,13 +37,15 @@ class TableFile:
     cipher: of the epoch that the file was sealed under, None if its frames are not encrypted; parity: ParityScheme.code of its data frames;
     dictionary: that they were compressed with, or None; block_parts: data blocks that are the parts of one; filter_lost: the filter was damaged, and
     every lookup reads the table; data_bytes: of the data section, with which the file begins; repairs: where what had to be repaired by parity, or
-    read from its mirror, is counted; paranoid: whether reads hold entries to their checksums."""
+    read from its mirror, is counted; paranoid: whether reads hold entries to their checksums; links: what of the blob store its pointers lead into,
+    from `open_table` on."""
 
     def __init__(self, file: File, cipher: FileCipher | None, repairs: Repairs | None = None, paranoid: bool = False) -> None:
         self.file = file
         self.path = file.path
         self.cipher = cipher
         self.filter_lost = self.closed = False
+        self.links: tuple[LinkedBlobFile, ...] = ()
         self.repairs = repairs
         self.paranoid = paranoid
         self.contents = self._read_contents()
@@ -257,7 +259,7 @@ def open_table(
     pin_filter = options is not None and record.level < options.pin_filter
     try:
         _check(source, record, source.file.size(), database_id)
-        source.blob_files()
+        source.links = source.blob_files()
         if source.range_tombstones():  # The kernels would leave them out of their answers.
             place = source.offset_of(SectionType.RANGE_TOMBSTONES)
             raise CorruptionError(source.path, place, "the table holds range tombstones, which this version cannot apply", "open it by a newer one")

@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Sequence
 from contextlib import closing, suppress
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Protocol
 
 from ...checksum_policy import ChecksumPolicy
 from ...errors import UsageError
@@ -43,6 +43,44 @@ def _now_us() -> int:
     return time.time_ns() // 1000
 
 
+class Separation(Protocol):
+    """What puts values apart from their tables. threshold: from how many bytes on, 0: none."""
+
+    threshold: int
+
+    def put(self, value: bytes) -> bytes:
+        """Take a value; returns its pointer."""
+
+    def sync(self) -> None:
+        """Make durable what was taken: before the tables that point to it."""
+
+    def links(self, pointers: bytes) -> tuple[LinkedBlobFile, ...]:
+        """What the pointers of a table, one behind the other, lead into."""
+
+    def give_up(self) -> None:
+        """No table points to what was taken, and none will."""
+
+
+class NoSeparation:
+    """Every value stays in its table."""
+
+    threshold = 0
+
+    def put(self, value: bytes) -> bytes:
+        raise UsageError("there is no blob store to put a value in")
+
+    def sync(self) -> None:
+        """Nothing was taken."""
+
+    def give_up(self) -> None:
+        """Nothing was taken."""
+
+    def links(self, pointers: bytes) -> tuple[LinkedBlobFile, ...]:
+        if pointers:
+            raise UsageError("the tables have values in a blob store, and there is none")
+        return ()
+
+
 @dataclass(frozen=True, slots=True)
 class TableSink:
     """Where tables go and what they say of themselves.
@@ -70,6 +108,7 @@ class TableSink:
     host_seqno: int = 0
     obsolete: Callable[[], tuple[int, ...]] = tuple
     discarded: Callable[[int], None] = lambda _: None
+    separation: Separation = field(default_factory=NoSeparation, compare=False)  # of the values of these tables
     reserved: deque[int] = field(default_factory=deque, compare=False)  # file ids of tables to come
 
     def reserve_file_id(self) -> int:
@@ -124,6 +163,8 @@ def table_stream(
         checked=_checked(options, sink, 0 if callable(level) else level),
         deferred=sealing_threads(options) > 0,
         prefix=PrefixExtractor.parse(options.prefix).code,
+        apart_bytes=sink.separation.threshold if sink is not None else 0,
+        put_apart=sink.separation.put if sink is not None and sink.separation.threshold else None,
     )
 
 
@@ -281,7 +322,9 @@ class UnfinishedTable:
 
 
 def begin_tables(stream: TableStream, sink: TableSink) -> list[UnfinishedTable]:
-    """Write data, filter and index of every table of a stream, and leave the files open for `finish_tables`. Errors as `write_tables`."""
+    """Write data, filter and index of every table of a stream, and leave the files open for `finish_tables`. What was put apart is durable then.
+
+    Errors as `write_tables`."""
     begun: list[UnfinishedTable] = []
 
     def begin() -> UnfinishedTable:
@@ -295,8 +338,10 @@ def begin_tables(stream: TableStream, sink: TableSink) -> list[UnfinishedTable]:
                 written = file.append(data)
                 if table is not None:
                     file.end_data(table)
+                    file.blob_files = sink.separation.links(table.pointers)
                 if sink.pace is not None:
                     sink.pace(written)
+        sink.separation.sync()
     except BaseException:
         stream.close()
         discard_tables(begun, sink.fs)

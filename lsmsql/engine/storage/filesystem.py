@@ -128,10 +128,10 @@ class FileSystem(RandomAccess, Protocol):
         without write permission, too, on a file that is there."""
         ...
 
-    def is_locked(self, path: str) -> bool:
-        """Whether anybody holds a lock file exclusively right now. Needs no write permission and makes no file.
+    def is_locked(self, path: str, *, shared: bool = False) -> bool:
+        """Whether anybody holds a lock file exclusively right now; shared: or shared. Needs no write permission and makes no file.
 
-        To find out it may hold the lock, shared, for a moment: only where the answer matters."""
+        To find out it may hold the lock itself for a moment: only where the answer matters."""
         ...
 
     def identity(self, path: str) -> Hashable:
@@ -380,13 +380,13 @@ class OsFileSystem(OsRandomAccess):
             _close_once(fd, closed)
             raise
 
-    def is_locked(self, path: str) -> bool:
+    def is_locked(self, path: str, *, shared: bool = False) -> bool:
         try:
             fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
         except FileNotFoundError:
             return False
         try:
-            return not _acquire(fd, fcntl.LOCK_SH, 0)
+            return not _acquire(fd, fcntl.LOCK_EX if shared else fcntl.LOCK_SH, 0)
         finally:
             os.close(fd)
 

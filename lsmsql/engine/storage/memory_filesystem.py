@@ -220,9 +220,10 @@ class MemoryFileSystem:
             holders.append(shared)
         return Lock(path, lambda inherited: self._unlock(name, shared, inherited))
 
-    def is_locked(self, path: str) -> bool:
+    def is_locked(self, path: str, *, shared: bool = False) -> bool:
         with self._unlocked:
-            return not all(self._locks.get(self.absolute(path), ()))
+            holders = self._locks.get(self.absolute(path), ())
+            return bool(holders) if shared else not all(holders)
 
     def _unlock(self, name: str, shared: bool, inherited: bool) -> None:
         if inherited:

@@ -6,7 +6,7 @@ import struct
 from collections.abc import Sequence
 from itertools import accumulate, pairwise
 
-from ..kinds import BLOCK_KEY_BYTES_MAX, KEY_BYTES_MAX, KIND_READABLE_MAX, Kind
+from ..kinds import BLOCK_KEY_BYTES_MAX, KEY_BYTES_MAX, KINDS_READABLE, Kind
 from .block_rows import ROWS, decode_rows, split_rows
 from .checksums import block_checks, split_checks
 from .decoded_block import Block
@@ -78,7 +78,7 @@ def decode_block(raw: bytes) -> Block:
     kinds = columns.take(1) if has_kinds else [int(Kind.VALUE)] * count
     if sum(suffix_lengths) != suffix_bytes or fixed + suffix_bytes + sum(value_lengths) != len(raw):
         raise ValueError("data block parts do not fill it")
-    if max(kinds) > KIND_READABLE_MAX or max(seqnos) >= 1 << 64:
+    if any(not KINDS_READABLE >> kind & 1 for kind in set(kinds)) or max(seqnos) >= 1 << 64:
         raise ValueError("data block holds a kind or seqno that this version does not know")
     keys = _join_keys(raw, fixed, shared, suffix_lengths)
     ends = list(accumulate(value_lengths, initial=fixed + suffix_bytes))

@@ -13,7 +13,7 @@ from typing import NamedTuple
 
 import xxhash
 
-from ..kinds import BLOCK_KEY_BYTES_MAX, KEY_BYTES_MAX, KIND_READABLE_MAX, Kind
+from ..kinds import BLOCK_KEY_BYTES_MAX, KEY_BYTES_MAX, KINDS_READABLE, Kind
 from .checksums import split_checks
 from .decoded_block import Block
 
@@ -134,7 +134,7 @@ class _Rows:
         if not HEADER.size <= position < end:
             raise ValueError(_ENTRY)
         kind = raw[position]
-        if kind > KIND_READABLE_MAX:
+        if not KINDS_READABLE >> kind & 1:
             raise ValueError(_KINDS)
         seqno, position = _read_varint(raw, position + 1, end, _U64_MAX)
         shared = 0

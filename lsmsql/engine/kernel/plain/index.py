@@ -5,7 +5,7 @@ from __future__ import annotations
 import struct
 from itertools import accumulate, pairwise
 
-from ..kinds import DUPLICATES, KIND_READABLE_MAX
+from ..kinds import DUPLICATES, KINDS_READABLE
 
 BLOCK_OVERHEAD = 27  # bytes of an entry besides its key
 
@@ -47,6 +47,6 @@ def parse_index(raw: bytes) -> tuple[list[int], list[int], list[int], list[int],
     keys = [raw[a:b] for a, b in pairwise(accumulate(lengths, initial=fixed))]
     if any(a > b for a, b in pairwise(keys)):
         raise ValueError("index keys out of order")
-    if not all(sizes) or not all(entries) or any(mask & ~DUPLICATES >= 2 << KIND_READABLE_MAX for mask in masks):
+    if not all(sizes) or not all(entries) or any(mask & ~(DUPLICATES | KINDS_READABLE) for mask in masks):
         raise ValueError("impossible index entry")
     return sizes, entries, minima, maxima, masks, keys

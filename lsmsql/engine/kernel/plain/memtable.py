@@ -17,7 +17,7 @@ from sortedcontainers import SortedList
 from ...storage.encryption import FileCipher
 from ...storage.record_log import FLAG_ENCRYPTED, HEADER_BYTES, record_header, seal_payload
 from ..entry_error import EntryError, EntryTypeError, pair_of, require_key
-from ..kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, KIND_READABLE_MAX, SELECT_TREE, VALUE_BYTES_MAX, Kind
+from ..kinds import BATCH_BYTES_MAX, BATCH_SEQNO, KEY_BYTES_MAX, KIND_WRITABLE_MAX, SELECT_TREE, VALUE_BYTES_MAX, Kind
 from .checksums import CHECK_BYTES, entry_check
 
 OPERATION = struct.Struct("<IHBB")  # value length, key length, kind, 0
@@ -346,7 +346,7 @@ def _slots_for(keys: int) -> int:
 
 
 def _check_operation(key: bytes, kind: int, value: bytes) -> None:
-    if not 0 <= kind <= KIND_READABLE_MAX:
+    if not 0 <= kind <= KIND_WRITABLE_MAX:
         raise ValueError(f"operation of unknown kind {kind}")
     if not isinstance(key, bytes) or not isinstance(value, bytes):
         raise EntryTypeError(f"keys and values are bytes, not {type(key).__name__} and {type(value).__name__}")
@@ -376,7 +376,7 @@ def _operations(payload: bytes) -> Iterator[tuple[int, bytes, int, bytes]]:
         if kind == SELECT_TREE and not key_length and not zero:
             tree = value_length
             continue
-        if kind > KIND_READABLE_MAX or zero or tree < 0:
+        if kind > KIND_WRITABLE_MAX or zero or tree < 0:
             raise ValueError(f"unknown operation at byte {position - OPERATION.size} of the payload")
         if end - position < key_length + value_length:
             raise ValueError(f"operation runs past the payload at byte {position - OPERATION.size}")

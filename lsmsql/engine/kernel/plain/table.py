@@ -18,6 +18,7 @@ from ...storage.encryption import FileCipher
 from ..entry_error import EntryTypeError
 from ..kinds import Kind
 from ..partitions import Partitions
+from ..values_apart import NoValues, ValueSource, fill_values
 from .block import decode_block, verify_block
 from .cache import BlockCache
 from .decoded_block import Block
@@ -301,9 +302,12 @@ def _parse_filter(_number: int, raw: bytes) -> tuple[tuple[Filter | None], int]:
 
 
 class Levels:
-    """The SSTables of one tree in one version. levels[0] may overlap, in any order; every further level is ascending and disjoint."""
+    """The SSTables of one tree in one version. levels[0] may overlap, in any order; every further level is ascending and disjoint.
 
-    def __init__(self, levels: Sequence[Sequence[Table]]) -> None:
+    apart: reads the values that stand apart (values_apart.py)."""
+
+    def __init__(self, levels: Sequence[Sequence[Table]], apart: ValueSource | None = None) -> None:
+        self.apart: ValueSource = apart if apart is not None else NoValues()
         self.levels = [list(level) for level in levels]
         self._largest = [[table.largest for table in level] for level in self.levels]
 
@@ -326,6 +330,14 @@ class Levels:
 
 def get_entry(memtables: Sequence[Memtable], levels: Levels, key: bytes, seqno: int) -> Version | None:
     """The newest version of a key at a seqno over all sources, tombstones included. memtables: newest first, a batch's before all."""
+    found = _newest(memtables, levels, key, seqno)
+    if found is not None and found[1] == Kind.BLOB_POINTER:
+        return found[0], int(Kind.VALUE), levels.apart.read(key, found[2])
+    return found
+
+
+def _newest(memtables: Sequence[Memtable], levels: Levels, key: bytes, seqno: int) -> Version | None:
+    """get_entry, but for values that stand apart."""
     if not isinstance(key, bytes):
         raise EntryTypeError(f"key must be bytes, not {type(key).__name__}")
     for memtable in memtables:
@@ -343,4 +355,13 @@ def get(memtables: Sequence[Memtable], levels: Levels, key: bytes, seqno: int) -
 
 def get_many(memtables: Sequence[Memtable], levels: Levels, keys: Sequence[bytes], seqno: int) -> list[bytes | None]:
     """The values of keys at one seqno, in the order of the keys; None where there is none."""
-    return [get(memtables, levels, key, seqno) for key in keys]
+    wanted = list(keys)
+    versions = [_newest(memtables, levels, key, seqno) for key in wanted]
+    found = [None if version is None else _unread(version[1], version[2]) for version in versions]
+    fill_values(levels.apart, wanted, found)
+    return found
+
+
+def _unread(kind: int, value: bytes) -> Any:
+    """What values_apart.py fills in."""
+    return value if kind == Kind.VALUE else (value,) if kind == Kind.BLOB_POINTER else None

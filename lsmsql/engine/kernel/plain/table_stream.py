@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 import struct
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import groupby, pairwise
@@ -18,40 +18,20 @@ from ...storage.block_frame import HEADER_BYTES
 from ...storage.compression import LEAD_BYTES_MAX, Codec
 from ...storage.dictionary import Dictionary
 from ..chunk import Chunk, RawChunk, SealedBlocks, TableSummary, changed_entry
-from ..entry_error import EntryTypeError, pair_of
-from ..kinds import DUPLICATES, FILTER_BYTES, INDEX_BYTES, KEY_BYTES_MAX, SEQNO_MAX, VALUE_BYTES_MAX, FilterKind, Kind
+from ..kinds import DUPLICATES, FILTER_BYTES, INDEX_BYTES, POINTER_BYTES, SEQNO_MAX, FilterKind, Kind
 from ..partitions import PARTITION_ENTRIES, PARTITION_FILTER_BYTES, Partition
 from .block import encode_block
 from .block_rows import encode_rows
-from .checksums import block_checks, with_checks
+from .checksums import block_checks, entry_check, with_checks
 from .decoded_block import Block
 from .filters import build_filter
 from .memtable import Memtable, Version
 from .sealing import BlockSealer
+from .sorted_rows import SortedRows
 from .table import Entry, Table
 
 _ENTRY_OVERHEAD = 8  # counted for each entry against block_bytes
 _BLOCK_OVERHEAD = 27  # counted for each block against index_bytes
-
-
-class SortedRows:
-    """Rows to ingest: (key, value) in strictly ascending order of keys; UsageError, with the row's number, where they are not."""
-
-    def __init__(self, rows: Iterable[tuple[bytes, bytes]]) -> None:
-        self.rows = rows
-
-    def entries(self) -> Iterator[Entry]:
-        before: bytes | None = None
-        for number, item in enumerate(self.rows):
-            key, value = pair_of(item)
-            if not isinstance(key, bytes) or not isinstance(value, bytes):
-                raise EntryTypeError(f"row {number} to ingest: key and value must be bytes")
-            if before is not None and key <= before:
-                raise UsageError(f"rows to ingest must ascend strictly: row {number} has key {key!r} after {before!r}")
-            if len(key) > KEY_BYTES_MAX or len(value) > VALUE_BYTES_MAX:
-                raise UsageError(f"row {number} to ingest: key or value over the limit")
-            before = key
-            yield key, 0, Kind.VALUE, value
 
 
 Source = Memtable | Table | Sequence[Table] | SortedRows
@@ -89,6 +69,7 @@ class _OpenTable:
     last_keys: list[bytes] = field(default_factory=list)
     hashes: list[int] = field(default_factory=list)
     smallest: bytes = b""
+    pointers: list[bytes] = field(default_factory=list)
     tombstones: int = 0
     raw_bytes: int = 0
     data_bytes: int = 0
@@ -225,6 +206,7 @@ class _OpenTable:
             compression_level=level,
             dictionary=dictionary if self.learned else None,
             block_parts=self.shape.block_parts,
+            pointers=b"".join(self.pointers),
         )
 
 
@@ -248,6 +230,7 @@ class TableStream:
     checked: whether blocks carry checksums of their entries (checksums.py); may be asked for before each table. Where all sources are memtables
     that have had them since the commit, they are held to those, unless it is asked for or `bottom`; CorruptionError for one that has changed.
     parity: ParityScheme.code of the parity behind each frame, 0 for none; a block with it has to stay below 4 GiB.
+    put_apart: what takes each value of at least apart_bytes that is kept, and gives the pointer that is written instead; None: all values stay.
     deferred: blocks are handed out raw (`next_raw`), to be sealed on other threads by what `sealer` gives, and settled in their order, while
     the stream goes on; chunk_bytes counts raw bytes then. Where tables end depends on what was settled when, so that has to be the same each time.
     """
@@ -279,6 +262,8 @@ class TableStream:
         checked: bool | Callable[[], bool] = False,
         deferred: bool = False,
         block_parts: int = 1,
+        apart_bytes: int = 0,
+        put_apart: Callable[[bytes], bytes] | None = None,
     ) -> None:
         if not 0 <= restart_interval <= 255 or not 0 <= hash_ratio <= 8:
             raise UsageError(f"restart interval and hash ratio out of range: {restart_interval}, {hash_ratio}")
@@ -286,8 +271,8 @@ class TableStream:
             raise UsageError("blocks in parts are compressed without a dictionary")
         self._boundaries = [floor, *sorted((seqno for seqno in snapshots if seqno < floor), reverse=True)]
         self._bottom = bottom
-        self._block_bytes = block_bytes
-        self._table_bytes = table_bytes
+        self._apart_bytes, self._put_apart = apart_bytes, put_apart if apart_bytes else None
+        self._block_bytes, self._table_bytes = block_bytes, table_bytes
         kind = filter_kind if callable(filter_kind) else FilterKind(filter_kind)
         prefixes = PrefixExtractor.of_code(prefix)
         rows = restart_interval > 0
@@ -299,8 +284,7 @@ class TableStream:
         self._sealer = self.sealer()
         self._level = compression_level
         self._dictionary = dictionary
-        self._restart_interval = restart_interval
-        self._hash_ratio = hash_ratio
+        self._restart_interval, self._hash_ratio = restart_interval, hash_ratio
         self.deferred = deferred
         self._lead = b""  # raw, of the block that goes on in the next raw chunk
         self._table = _OpenTable(self._shape)
@@ -369,6 +353,8 @@ class TableStream:
                 if self._ask_checked is not None:
                     self._checked = self._ask_checked()
             table.add_key(key)
+            if self._put_apart is not None:
+                kept = [self._apart(key, version) for version in kept]
             for seqno, kind, value in kept:
                 rows.append((key, seqno, kind, value))
                 size += len(key) + len(value) + _ENTRY_OVERHEAD
@@ -394,9 +380,24 @@ class TableStream:
         if self._bottom:
             while kept and kept[-1][1] == Kind.TOMBSTONE and kept[-1][0] <= floor:
                 kept.pop()
-            if kept and kept[-1][1] == Kind.VALUE and kept[-1][0] <= self._boundaries[-1]:
+            if kept and kept[-1][1] in (Kind.VALUE, Kind.BLOB_POINTER) and kept[-1][0] <= self._boundaries[-1]:
                 kept[-1] = (0, *kept[-1][1:])
         return kept
+
+    def _apart(self, key: bytes, version: Version) -> Version:
+        """The version with a pointer in place of its value, if that is to be put apart."""
+        seqno, kind, value = version
+        if kind != Kind.VALUE or len(value) < self._apart_bytes or self._put_apart is None:
+            return version
+        carried = self._carried if self._checked else None
+        if carried is not None and carried[key, seqno] != entry_check(key, seqno, kind, value):
+            raise changed_entry(key)
+        pointer = self._put_apart(value)
+        if type(pointer) is not bytes or len(pointer) != POINTER_BYTES:
+            raise ValueError(f"no pointer: {pointer!r}")
+        if carried is not None:
+            carried[key, seqno] = entry_check(key, seqno, Kind.BLOB_POINTER, pointer)
+        return seqno, int(Kind.BLOB_POINTER), pointer
 
     def _close_block(self, table: _OpenTable, rows: list[Entry]) -> tuple[int, int, bytes]:
         keys, seqnos, kinds, values = (list(column) for column in zip(*rows, strict=True))
@@ -421,6 +422,7 @@ class TableStream:
         table.last_keys.append(keys[-1])
         table.tombstones += sum(kind == Kind.TOMBSTONE for kind in kinds)
         table.raw_bytes += sum(map(len, keys)) + sum(map(len, values))
+        table.pointers += [value for kind, value in zip(kinds, values, strict=True) if kind == Kind.BLOB_POINTER and len(value) == POINTER_BYTES]
         table.index_bytes += _BLOCK_OVERHEAD + len(keys[-1])
         if self.deferred:
             table.end_block()
@@ -459,7 +461,7 @@ class TableStream:
         return found if len(found) <= LEAD_BYTES_MAX else b""
 
 
-def _carried(sources: Sequence[Source]) -> Mapping[tuple[bytes, int], int] | None:
+def _carried(sources: Sequence[Source]) -> dict[tuple[bytes, int], int] | None:
     """The checksums of entries by key and seqno, where every source is a memtable that has them."""
     carried: dict[tuple[bytes, int], int] = {}
     for source in sources:
