@@ -61,11 +61,33 @@ _ERROR = cython.declare(cython.size_t, cython.cast(cython.size_t, -1))
 
 
 @cython.cfunc
+def _bytes(data: cython.pointer[cython.const[cython.void]], size: cython.size_t) -> bytes:
+    return PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size)
+
+
+@cython.cfunc
+def _frame(data: cython.pointer[cython.const[cython.void]], size: cython.size_t, room: cython.size_t) -> bytes:
+    """ValueError when it says that its content needs more than `room`."""
+    frame: bytes = _bytes(data, size)
+    if zstandard.frame_content_size(frame) > room:
+        raise ValueError
+    return frame
+
+
+@cython.cfunc
+def _put(made: bytes, out: cython.p_void, room: cython.size_t) -> cython.size_t:
+    if cython.cast(cython.size_t, PyBytes_GET_SIZE(made)) > room:
+        return _ERROR
+    memcpy(out, PyBytes_AS_STRING(made), PyBytes_GET_SIZE(made))
+    return PyBytes_GET_SIZE(made)
+
+
+@cython.cfunc
 @cython.with_gil
 @cython.exceptval(check=False)
 def _hash64(data: cython.pointer[cython.const[cython.void]], size: cython.size_t) -> u64:
     try:
-        return xxhash.xxh3_64_intdigest(PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size))
+        return xxhash.xxh3_64_intdigest(_bytes(data, size))
     except BaseException:
         return 0
 
@@ -78,7 +100,7 @@ def _hash128(data: cython.pointer[cython.const[cython.void]], size: cython.size_
     result.low = 0
     result.high = 0
     try:
-        digest: object = xxhash.xxh3_128_intdigest(PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size))
+        digest: object = xxhash.xxh3_128_intdigest(_bytes(data, size))
         result.low = digest & 0xFFFFFFFFFFFFFFFF
         result.high = digest >> 64
     except BaseException:
@@ -99,11 +121,8 @@ def _compress(
 ) -> cython.size_t:
     try:
         compressor = zstandard.ZstdCompressor(level=level, write_content_size=True, write_checksum=False, write_dict_id=False)
-        payload: bytes = compressor.compress(PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size))
-        if cython.cast(cython.size_t, PyBytes_GET_SIZE(payload)) > room:
-            return _ERROR
-        memcpy(out, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
-        return PyBytes_GET_SIZE(payload)
+        payload: bytes = compressor.compress(_bytes(data, size))
+        return _put(payload, out, room)
     except BaseException:
         return _ERROR
 
@@ -115,14 +134,9 @@ def _decompress(
     context: cython.p_void, out: cython.p_void, room: cython.size_t, data: cython.pointer[cython.const[cython.void]], size: cython.size_t
 ) -> cython.size_t:
     try:
-        payload: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size)
-        if zstandard.frame_content_size(payload) > room:
-            return _ERROR
+        payload: bytes = _frame(data, size, room)
         raw: bytes = zstandard.ZstdDecompressor().decompress(payload, allow_extra_data=False)
-        if cython.cast(cython.size_t, PyBytes_GET_SIZE(raw)) > room:
-            return _ERROR
-        memcpy(out, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
-        return PyBytes_GET_SIZE(raw)
+        return _put(raw, out, room)
     except BaseException:
         return _ERROR
 
@@ -154,11 +168,8 @@ def _compress_learned(
         compressor = zstandard.ZstdCompressor(
             level=level, dict_data=dictionary.compressing(level), write_content_size=True, write_checksum=False, write_dict_id=False
         )
-        payload: bytes = compressor.compress(PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size))
-        if cython.cast(cython.size_t, PyBytes_GET_SIZE(payload)) > room:
-            return _ERROR
-        memcpy(out, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
-        return PyBytes_GET_SIZE(payload)
+        payload: bytes = compressor.compress(_bytes(data, size))
+        return _put(payload, out, room)
     except BaseException:
         return _ERROR
 
@@ -175,15 +186,10 @@ def _decompress_learned(
     learned: cython.pointer[cython.const[cython.void]],
 ) -> cython.size_t:
     try:
-        payload: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size)
-        if zstandard.frame_content_size(payload) > room:
-            return _ERROR
+        payload: bytes = _frame(data, size, room)
         dictionary = cython.cast(object, learned)
         raw: bytes = zstandard.ZstdDecompressor(dict_data=dictionary.decompressing).decompress(payload, allow_extra_data=False)
-        if cython.cast(cython.size_t, PyBytes_GET_SIZE(raw)) > room:
-            return _ERROR
-        memcpy(out, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
-        return PyBytes_GET_SIZE(raw)
+        return _put(raw, out, room)
     except BaseException:
         return _ERROR
 
@@ -214,13 +220,8 @@ def _compress_behind(
     lead_size: cython.size_t,
 ) -> cython.size_t:
     try:
-        payload: bytes = Lead(PyBytes_FromStringAndSize(cython.cast(cython.p_char, lead), lead_size)).compress(
-            PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size), level
-        )
-        if cython.cast(cython.size_t, PyBytes_GET_SIZE(payload)) > room:
-            return _ERROR
-        memcpy(out, PyBytes_AS_STRING(payload), PyBytes_GET_SIZE(payload))
-        return PyBytes_GET_SIZE(payload)
+        payload: bytes = Lead(_bytes(lead, lead_size)).compress(_bytes(data, size), level)
+        return _put(payload, out, room)
     except BaseException:
         return _ERROR
 
@@ -238,14 +239,9 @@ def _decompress_behind(
     lead_size: cython.size_t,
 ) -> cython.size_t:
     try:
-        payload: bytes = PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size)
-        if zstandard.frame_content_size(payload) > room:
-            return _ERROR
-        raw: bytes = Lead(PyBytes_FromStringAndSize(cython.cast(cython.p_char, lead), lead_size)).decompress(payload)
-        if cython.cast(cython.size_t, PyBytes_GET_SIZE(raw)) > room:
-            return _ERROR
-        memcpy(out, PyBytes_AS_STRING(raw), PyBytes_GET_SIZE(raw))
-        return PyBytes_GET_SIZE(raw)
+        payload: bytes = _frame(data, size, room)
+        raw: bytes = Lead(_bytes(lead, lead_size)).decompress(payload)
+        return _put(raw, out, room)
     except BaseException:
         return _ERROR
 
@@ -328,7 +324,7 @@ def _is_error(code: cython.size_t) -> cython.uint:
 @cython.exceptval(check=False)
 def _content_size(data: cython.pointer[cython.const[cython.void]], size: cython.size_t) -> cython.ulonglong:
     try:
-        return zstandard.frame_content_size(PyBytes_FromStringAndSize(cython.cast(cython.p_char, data), size))
+        return zstandard.frame_content_size(_bytes(data, size))
     except BaseException:
         return cython.cast(cython.ulonglong, -1)
 
